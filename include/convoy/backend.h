@@ -1,0 +1,134 @@
+// A Backend is one table of functions per device (or CPU instruction set): memory, ordering, operations.
+//
+// The operations come from one list, CONVOY_OPERATIONS. Each takes one parameter struct of its own
+// (kernels/<operation>.h holds it with the contract), so a swapped table entry does not compile and a missing
+// one does not link. Every operation
+//   - is queued on the Exec: a CUDA stream, or, on the CPU, run at once by the Exec's threads;
+//   - overwrites `dx`, adds to `dw` and `db` unless `overwrite` is set; an empty `dx` means "not wanted";
+//   - propagates NaN; throws Error when shapes or dtypes do not agree; works with 0 rows;
+//   - gives the same bits for any number of threads: how work is cut and summed depends on shapes only;
+//   - uses at most `query(...).scratch_bytes` of the Exec's scratch, and allocates nothing.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "convoy/tensor.h"
+
+namespace convoy {
+
+// clang-format off
+#define CONVOY_OPERATIONS(OP)                         \
+  OP(normalize,                NormalizeArgs)         \
+  OP(conv_forward,             ConvForward)           \
+  OP(conv_backward_data,       ConvBackwardData)      \
+  OP(conv_backward_weights,    ConvBackwardWeights)   \
+  OP(fc_forward,               FcForward)             \
+  OP(fc_backward_data,         FcBackwardData)        \
+  OP(fc_backward_weights,      FcBackwardWeights)     \
+  OP(max_pool_forward,         MaxPoolForward)        \
+  OP(max_pool_backward,        MaxPoolBackward)       \
+  OP(average_pool_forward,     AveragePoolForward)    \
+  OP(average_pool_backward,    AveragePoolBackward)   \
+  OP(relu_forward,             ReluForward)           \
+  OP(relu_backward,            ReluBackward)          \
+  OP(sigmoid_forward,          SigmoidForward)        \
+  OP(sigmoid_backward,         SigmoidBackward)       \
+  OP(tanh_forward,             TanhForward)           \
+  OP(tanh_backward,            TanhBackward)          \
+  OP(dropout_forward,          DropoutForward)        \
+  OP(dropout_backward,         DropoutBackward)       \
+  OP(batchnorm_statistics,     BatchNormStatistics)   \
+  OP(batchnorm_forward,        BatchNormForward)      \
+  OP(batchnorm_backward_sums,  BatchNormBackwardSums) \
+  OP(batchnorm_backward_data,  BatchNormBackwardData) \
+  OP(batchnorm_running,        BatchNormRunning)      \
+  OP(add,                      AddArgs)               \
+  OP(lrn_forward,              LrnForward)            \
+  OP(lrn_backward,             LrnBackward)           \
+  OP(softmax_cross_entropy,    SoftmaxCrossEntropy)   \
+  OP(logistic_cross_entropy,   LogisticCrossEntropy)  \
+  OP(sum_of_squares,           SumOfSquares)          \
+  OP(sgd_update,               SgdUpdate)             \
+  OP(adamw_update,             AdamwUpdate)           \
+  OP(count_nonfinite,          CountNonfinite)        \
+  OP(fill,                     FillArgs)
+// clang-format on
+
+#define CONVOY_DECLARE(name, Args) struct Args;
+CONVOY_OPERATIONS(CONVOY_DECLARE)
+#undef CONVOY_DECLARE
+
+struct Exec;
+
+// A point in a queue; the CPU's is always reached.
+struct Event {
+  void* handle = nullptr;
+};
+
+// Whether an operation takes a problem (lower() asks before it fuses), and the scratch memory that it needs.
+struct Support {
+  bool supported = true;
+  int64_t scratch_bytes = 0;
+};
+
+struct Backend {
+  const char* name;               // "cpu-avx512", ...
+  void* (*alloc)(int64_t bytes);  // 64-byte aligned; throws Error naming the bytes when there is no memory
+  void (*release)(void* memory);
+  void (*copy)(Exec&, void* to, const void* from, int64_t bytes);
+  Event (*record)(Exec&);
+  void (*wait)(Exec&, Event);
+  void (*synchronize)(Exec&);
+#define CONVOY_ENTRY(name, Args)    \
+  void (*name)(Exec&, const Args&); \
+  Support (*name##_query)(const Args&, int threads);
+  CONVOY_OPERATIONS(CONVOY_ENTRY)
+#undef CONVOY_ENTRY
+};
+
+// Where, and in which order, work is queued.
+struct Exec {
+  const Backend* backend = nullptr;
+  void* queue = nullptr;  // a CUDA stream; unused on the CPU
+  int threads = 1;        // OpenMP threads of this worker
+  View scratch;           // u8; valid until the next operation on this queue
+};
+
+// The same entries by their parameter struct: run(exec, ConvForward{...}).
+#define CONVOY_BY_ARGS(name, Args)                                                 \
+  inline void run(Exec& exec, const Args& args) {                                  \
+    exec.backend->name(exec, args);                                                \
+  }                                                                                \
+  inline Support supports(const Backend& backend, const Args& args, int threads) { \
+    return backend.name##_query(args, threads);                                    \
+  }                                                                                \
+  constexpr const char* operation_name(const Args&) {                              \
+    return #name;                                                                  \
+  }
+CONVOY_OPERATIONS(CONVOY_BY_ARGS)
+#undef CONVOY_BY_ARGS
+
+// Numbers that change from step to step. They live in the backend's memory: a recorded step can be replayed.
+struct StepScalars {
+  int64_t step = 0;       // 0-based; keys dropout, counts AdamW's updates
+  int64_t epoch = 0;      // keys augmentation
+  int64_t first_row = 0;  // row of the global batch that this worker's first row is
+  float lr = 0;
+  float gradient_scale = 1;  // 1 / rows of the update: gradients are sums until then
+};
+
+// The CPU tables of this build that this machine runs, best first; and one by name ("auto", "plain", "avx2",
+// "avx512"): throws InputError when the build or the machine lacks it.
+std::vector<const Backend*> cpu_backends();
+const Backend& cpu_backend(const std::string& isa);
+
+// An Exec of `threads` OpenMP threads (0: all that this process may use), pinned unless OMP_PROC_BIND says
+// otherwise, with denormals flushed to zero on every one of them. The scratch is empty: lower() says how much
+// is needed.
+Exec cpu_exec(const Backend& backend, int threads);
+
+// Lets the calling thread run on every core of the process again: a thread starts on the cores of the one
+// that starts it, so the helpers of a pinned thread (readers, transfers) call this first.
+void cpu_unpin();
+
+}  // namespace convoy
