@@ -1,0 +1,14 @@
+// Elementwise sum: y = a + b, then ReLU if asked for. Any shape, f32, contiguous; y may be a or b.
+// Its gradient is dy for both operands, so there is nothing to compute backward.
+#pragma once
+#include "convoy/tensor.h"
+
+namespace convoy {
+
+struct AddArgs {
+  In a, b;
+  Out y;
+  bool relu = false;
+};
+
+}  // namespace convoy

@@ -1,0 +1,62 @@
+// Batch normalisation over rows and pixels, per channel (Ioffe, Szegedy 2015), in pieces between which
+// workers can merge their statistics.
+//
+//   statistics      mean[c], m2[c] = sum of (x - mean)², over the N·H·W elements of the channel
+//   forward         y = (x - mean) · inv_std · gamma + beta, inv_std = 1 / sqrt(var + eps); then + residual,
+//   then ReLU.
+//                   var = m2 / count in training; in evaluation mean and var are the running ones (m2 =
+//                   running_var, count = 1).
+//   backward sums   dgamma[c] (+)= sum of dy' · xhat, dbeta[c] (+)= sum of dy', where dy' = dy, but 0 where
+//   mask <= 0, and
+//                   xhat = (x - mean) · inv_std; sums[2C] receives the same two sums of this call alone (dy',
+//                   then dy'·xhat)
+//   backward data   dx = gamma · inv_std · (dy' - sums[c] / count - xhat · sums[C + c] / count); dresidual =
+//   dy' where wanted running         running = (1 - momentum) · running + momentum · new, the variance
+//   unbiased: m2 / (count - 1)
+//
+// x, y, dy, dx [N,H,W,C] or [N,C], f32, contiguous; the others [C] f32. y may be x only in evaluation; dx may
+// be dy; dresidual may not be dx. Sums of x are in double per chunk of pixels, merged in chunk order.
+#pragma once
+#include "convoy/tensor.h"
+
+namespace convoy {
+
+struct BatchNormStatistics {
+  In x;
+  Out mean, m2;
+};
+
+struct BatchNormForward {
+  In x, mean, m2, gamma, beta;
+  int64_t count = 1;  // elements per channel behind m2: N·H·W of the global batch; 1 when m2 is a variance
+  float eps = 1e-5f;
+  In residual;  // x's shape, or empty
+  bool relu = false;
+  Out y;
+};
+
+struct BatchNormBackwardSums {
+  In x, dy, mean, m2;
+  int64_t count = 1;
+  float eps = 1e-5f;
+  In mask;  // y of a forward pass with ReLU, or empty
+  Out dgamma, dbeta, sums;
+  bool overwrite = false;
+};
+
+struct BatchNormBackwardData {
+  In x, dy, mean, m2, gamma, sums;
+  int64_t count = 1;
+  float eps = 1e-5f;
+  In mask;
+  Out dx, dresidual;  // dresidual may be empty
+};
+
+struct BatchNormRunning {
+  In mean, m2;
+  int64_t count = 1;
+  float momentum = 0.1f;
+  Out running_mean, running_var;
+};
+
+}  // namespace convoy

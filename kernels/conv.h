@@ -1,0 +1,53 @@
+// Convolution (cross-correlation), channels last.
+//
+//   forward           y[n,p,q,k]  = sum over r,s,c of x[n, h, v, c] · w[k,r,s,c],
+//                     h = p·stride_h - pad_h + r, v = q·stride_w - pad_w + s,
+//                     then the epilogue: + bias[k], ReLU, 2x2 max pool
+//   backward data     dx = the transpose of forward applied to dy, then dx = 0 where mask <= 0
+//   backward weights  dw[k,r,s,c] (+)= sum over n,p,q of dy[n,p,q,k] · x[...],  db[k] (+)= sum of dy[n,p,q,k]
+//
+// x[N,H,W,C], w[K,R,S,C], y[N,P,Q,K], all f32 on the CPU, contiguous, taps outside the image are zero
+// (whether they are multiplied or skipped is open: it shows only where dy or w is infinite or NaN).
+// Any extents >= 1, any stride >= 1, any pad < filter extent. No aliasing.
+// The MACs of forward are N·P·Q·K·R·S·C; each backward pass has as many.
+#pragma once
+#include "kernels/epilogue.h"
+
+namespace convoy {
+
+struct ConvShape {
+  int64_t N = 0, H = 0, W = 0, C = 0;  // x
+  int64_t K = 0, R = 0, S = 0;         // w
+  int64_t stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
+
+  int64_t P() const { return (H + 2 * pad_h - R) / stride_h + 1; }
+  int64_t Q() const { return (W + 2 * pad_w - S) / stride_w + 1; }
+  Shape x() const { return {N, H, W, C}; }
+  Shape w() const { return {K, R, S, C}; }
+  Shape y() const { return {N, P(), Q(), K}; }
+};
+
+struct ConvForward {
+  ConvShape shape;
+  In x, w;
+  Epilogue epilogue;
+  Out y;           // [N,P,Q,K], or with pool_index [N,P/2,Q/2,K]: what a 2x2 stride-2 max pool leaves of it
+  Out pool_index;  // u8, y's shape: place of the (first) maximum in its window, 2·row + column; or empty: no
+                   // pool
+};
+
+struct ConvBackwardData {
+  ConvShape shape;
+  In dy, w;
+  Out dx;
+  In mask;  // x's shape: the output of the ReLU that made x; or empty
+};
+
+struct ConvBackwardWeights {
+  ConvShape shape;
+  In x, dy;
+  Out dw, db;  // db may be empty
+  bool overwrite = false;
+};
+
+}  // namespace convoy

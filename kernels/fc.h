@@ -1,0 +1,32 @@
+// Fully connected layer.
+//
+//   forward           y[n,f]  = sum over d of x[n,d] · w[f,d], then the epilogue: + bias[f], ReLU
+//   backward data     dx[n,d] = sum over f of dy[n,f] · w[f,d], then dx = 0 where mask <= 0
+//   backward weights  dw[f,d] (+)= sum over n of dy[n,f] · x[n,d],  db[f] (+)= sum over n of dy[n,f]
+//
+// x[N,D], w[F,D], y[N,F], f32 on the CPU; x, y, dx, dy may be column ranges of wider matrices (row stride), w
+// and dw are contiguous. An x of rank 4 is read as [N, H·W·C]. No aliasing.
+#pragma once
+#include "kernels/epilogue.h"
+
+namespace convoy {
+
+struct FcForward {
+  In x, w;
+  Epilogue epilogue;
+  Out y;
+};
+
+struct FcBackwardData {
+  In dy, w;
+  Out dx;
+  In mask;  // x's shape: the output of the ReLU that made x; or empty
+};
+
+struct FcBackwardWeights {
+  In x, dy;
+  Out dw, db;  // db may be empty
+  bool overwrite = false;
+};
+
+}  // namespace convoy
