@@ -1,0 +1,102 @@
+// The state of lower(): buffers, emitted operations, gradients of layers. Used by lower*.cpp only.
+#pragma once
+#include <map>
+
+#include "lower.h"
+#include "memory_plan.h"
+
+namespace convoy {
+
+class Lowering {
+ public:
+  Lowering(const Bindings& bindings, int64_t rows, bool training, std::byte* base, const MemoryPlan* plan);
+  void build();
+
+  Program program;
+  std::vector<Lifetime> lifetimes;  // one a buffer, in order of creation: the same in every run
+
+ private:
+  // --- buffers and operations (lowering.cpp)
+  View buffer(DType dtype, const Shape& shape);
+  void touch(const In& view);  // alive until now
+  template <class Args>
+  void emit(std::vector<Operation>& list, int layer, const Args& args, std::initializer_list<In> views,
+            const In& output);
+  template <class Args>
+  bool supported(const Args& args) const {
+    return supports(*b_.backend, args, b_.threads).supported;
+  }
+  View parameter(int layer, ParameterSpec::Role role) const;  // empty when the layer has none
+  View gradient(int layer, ParameterSpec::Role role) const;
+  const Layer& layer(int i) const { return b_.net->layers[static_cast<size_t>(i)]; }
+  View& out(int i) { return out_[static_cast<size_t>(i)]; }
+  template <class Spec>
+  int sole_consumer(int i) const;  // the layer that alone reads layer i, if it is a Spec; else -1
+
+  // --- forward, one function a kind of layer; each leaves its backward part on the stack (lower_layers.cpp)
+  void forward(int i, const Input&);
+  void forward(int i, const Conv&);
+  void forward(int i, const Fc&);
+  void forward(int i, const MaxPool&);
+  void forward(int i, const AveragePool&);
+  void forward(int i, const Relu&);
+  void forward(int i, const Sigmoid&);
+  void forward(int i, const Tanh&);
+  void forward(int i, const Dropout&);
+  void forward(int i, const BatchNorm&);
+  void forward(int i, const Add&);
+  void forward(int i, const Lrn&);
+  int fuse_relu(int i, bool* relu);  // absorbs a ReLU that alone reads layer i; the last layer of the group
+  void loss();
+  void update();
+
+  // --- gradients (lowering.cpp)
+  struct Gradient {
+    View dy;
+    bool shared = false;  // another layer's gradient lies in the same buffer: do not write into it
+    bool masked = false;  // the ReLU at the layer's output is already applied
+  };
+  Gradient& grad(int i) { return grad_[static_cast<size_t>(i)]; }
+  bool wants_gradient(int i) const { return wants_gradient_[static_cast<size_t>(i)]; }
+  In mask_for(int i);  // what a consumer of layer i multiplies into its dx, or empty
+  View new_gradient(int i) { return buffer(DType::kF32, out(i).shape); }
+  void arrive(int i, const View& dx, bool shared,
+              bool masked);                // dx is one consumer's share of layer i's gradient
+  View masked_gradient(int i, bool relu);  // the gradient before layer i's ReLU
+
+  Bindings b_;
+  int64_t rows_;
+  bool training_;
+  std::byte* base_;
+  const MemoryPlan* plan_;
+  int next_buffer_ = 0;
+  int now_ = 0;                                // operations emitted so far
+  std::map<const std::byte*, size_t> starts_;  // buffers by their start, while measuring
+  std::vector<View> out_;
+  std::vector<Gradient> grad_;
+  std::vector<bool> relu_output_, fused_, wants_gradient_;
+  std::vector<std::vector<int>> consumers_;
+  std::vector<std::function<void()>> backward_;  // run last to first
+  std::vector<std::function<void()>> running_;   // batch norm's running statistics: part of the update
+};
+
+template <class Args>
+void Lowering::emit(std::vector<Operation>& list, int i, const Args& args, std::initializer_list<In> views,
+                    const In& output) {
+  for (const In& view : views) touch(view);
+  ++now_;
+  const Support support = supports(*b_.backend, args, b_.threads);
+  CONVOY_CHECK(support.supported, operation_name(args), " does not take layer ", layer(i).name);
+  program.scratch_bytes = std::max(program.scratch_bytes, support.scratch_bytes);
+  list.push_back(
+      {text(operation_name(args), " ", layer(i).name), i, [args](Exec& exec) { run(exec, args); }, output});
+}
+
+template <class Spec>
+int Lowering::sole_consumer(int i) const {
+  const std::vector<int>& readers = consumers_[static_cast<size_t>(i)];
+  if (readers.size() != 1 || !std::holds_alternative<Spec>(layer(readers[0]).spec)) return -1;
+  return readers[0];
+}
+
+}  // namespace convoy
