@@ -1,0 +1,14 @@
+// What the command line starts. Each returns the program's exit status and throws InputError or Error.
+#pragma once
+#include "settings.h"
+
+namespace convoy {
+
+// Returns 0 when the run is complete, kExitAgain (signals.h) when a signal ended it and a checkpoint holds
+// its state.
+int command_train(const Settings& settings);
+int command_eval(const EvalSettings& settings);
+int command_predict(const PredictSettings& settings);
+int command_summary(const SummarySettings& settings);
+
+}  // namespace convoy

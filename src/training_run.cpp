@@ -1,0 +1,321 @@
+#include "training_run.h"
+
+#include <algorithm>
+#include <cinttypes>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <sstream>
+
+#include "batches.h"
+#include "config.h"
+#include "next_commands.h"
+#include "signals.h"
+#include "version.h"
+
+namespace convoy {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+ModelOptions model_options(const Settings& s, const DataSets& data) {
+  ModelOptions o;
+  o.loss = s.loss == "logistic" ? Loss::kLogistic : Loss::kSoftmax;
+  o.optimizer.kind = s.optimizer == "adamw" ? OptimizerKind::kAdamw : OptimizerKind::kSgd;
+  o.optimizer.momentum = static_cast<float>(s.momentum);
+  o.optimizer.weight_decay = static_cast<float>(s.weight_decay);
+  o.optimizer.nesterov = s.nesterov;
+  o.optimizer.clip_norm = static_cast<float>(s.clip_norm);
+  o.seed = static_cast<uint64_t>(s.seed);
+  o.augment = s.augment == "standard";
+  o.augment_flip = data.augment_flip;
+  o.augment_pad = data.augment_pad;
+  o.normalization = data.normalization;
+  return o;
+}
+
+std::string channels_text(const std::vector<float>& numbers) {
+  std::ostringstream out;
+  out.precision(9);  // reads back as the same float
+  for (size_t c = 0; c < numbers.size(); ++c) out << (c == 0 ? "" : ",") << numbers[c];
+  return out.str();
+}
+
+}  // namespace
+
+TrainingRun::TrainingRun(const Settings& settings, const RunDir& dir)
+    : settings_(settings), data_(load_data(data_options(settings))) {
+  apply_normalization(settings, data_.normalization);
+  const Backend& backend = cpu_backend(settings.isa);
+  net_ = adapt_net(load_net(settings.model), data_.train.image, data_.train.classes);
+  exec_ = cpu_exec(backend, static_cast<int>(settings.threads));
+  const int64_t train = data_.train.count(), test = data_.test.count(), batch = settings.batch_size;
+  steps_per_epoch_ = batches_of(train, batch);
+  total_steps_ = total_steps(settings, steps_per_epoch_);
+  schedule_ = make_schedule(settings, steps_per_epoch_);
+  checkpoint_every_ = parse_every(settings.checkpoint_every);
+  model_ =
+      make_model(net_, make_plan(net_, std::min(batch, std::max(train, test))),
+                 model_options(settings, data_), exec_, batch_rows(train, batch), batch_rows(test, batch));
+
+  Loader::Options loading;
+  loading.batch = batch;
+  loading.seed = static_cast<uint64_t>(settings.seed);
+  loading.shuffle = !settings.no_shuffle;
+  loading.threads = data_.train.decodes ? exec_.threads : 1;
+  train_loader_ = std::make_unique<Loader>(data_.train, loading);
+  if (test > 0) {
+    loading.shuffle = false;
+    test_loader_ = std::make_unique<Loader>(data_.test, loading);
+  }
+  if (!settings.init.empty() && dir.from.empty()) load_initial();
+  if (!dir.from.empty()) resume(dir.from);
+  dir_ = make_run_dir(dir, settings.model);
+  write_config(dir_, settings_);
+  metrics_ = std::make_unique<MetricsWriter>(dir_ + "/metrics.jsonl", resumed_ ? step_ : -1);
+  progress_ = std::make_unique<Progress>(stdout, is_terminal(stdout), total_steps_,
+                                         batches_of(std::max<int64_t>(total_steps_, 1), steps_per_epoch_));
+}
+
+void TrainingRun::load_initial() {
+  LoadOptions load;
+  load.other_classes = true;
+  HostTensors weights = host_tensors(model_);
+  weights.state.clear();  // a new run: its optimizer starts from nothing
+  const LoadReport report = load_parameters(TensorFile(settings_.init), net_, weights, load);
+  if (report.last_layer_kept)
+    std::printf("%s has another number of classes: the last layer keeps its random weights\n",
+                settings_.init.c_str());
+}
+
+void TrainingRun::resume(const std::string& from) {
+  const auto use = [&](const std::string& name) {
+    const TensorFile file(name);
+    const TrainingRecord record = read_record(file);
+    if (net_text(parse_net(record.net_text, name)) != net_text(net_))
+      input_error(name, ": was trained with another net (", record.net_name, "), not ", net_.name,
+                  "; give its --model and --data");
+    if (record.optimizer != model_.options.optimizer.kind)
+      input_error(name, ": was trained with another optimizer; give --optimizer ",
+                  record.optimizer == OptimizerKind::kAdamw ? "adamw" : "sgd");
+    if (record.normalization.mean != data_.normalization.mean ||
+        record.normalization.stddev != data_.normalization.stddev)
+      input_error(name, ": was trained on images normalised in another way; give its --mean ",
+                  channels_text(record.normalization.mean), " and --std ",
+                  channels_text(record.normalization.stddev));
+    load_parameters(file, net_, host_tensors(model_));
+    step_ = record.step;
+    epoch_ = record.epoch;
+    batch_in_epoch_ = record.batch_in_epoch;
+    epoch_sums_ = record.epoch_so_far;
+    best_accuracy_ = record.best_accuracy;
+  };
+  FoundCheckpoint found;
+  if (std::filesystem::is_directory(from))
+    found = find_latest(from, use);
+  else
+    use(found.file = from);
+  if (!found.warning.empty()) std::fprintf(stderr, "convoy: warning: %s\n", found.warning.c_str());
+  if (batch_in_epoch_ > steps_per_epoch_)
+    input_error(found.file, ": stopped after batch ", batch_in_epoch_, " of an epoch, which has only ",
+                steps_per_epoch_, " here; resume with the same --data and --batch-size");
+  resumed_ = true;
+  saved_step_ = step_;
+  epoch_measured_ = batch_in_epoch_ == 0;
+  std::printf("resumed %s: step %" PRId64 ", epoch %" PRId64 "\n", found.file.c_str(), step_, epoch_ + 1);
+}
+
+int TrainingRun::run() {
+  const std::string summary = dir_ + "/summary.json";
+  if (resumed_ && all_steps_done() && std::filesystem::exists(summary)) return nothing_left();
+  std::filesystem::remove(summary);  // of the shorter run that is gone on with
+  std::printf("%s (%" PRId64 " parameters) on %s: %" PRId64 " training and %" PRId64
+              " test images, batch %" PRId64 ", %s, %d thread%s\n",
+              net_.name.c_str(), parameter_count(net_), settings_.data.c_str(), data_.train.count(),
+              data_.test.count(), settings_.batch_size, exec_.backend->name, exec_.threads,
+              exec_.threads == 1 ? "" : "s");
+  std::fflush(stdout);
+  catch_signals();
+  try {
+    train();
+  } catch (const NonfiniteError& error) {
+    throw Error(text(error.what(), "; ",
+                     saved_step_ >= 0
+                         ? text("the last good checkpoint is ", checkpoint_path(dir_, saved_step_))
+                         : "no checkpoint was due before"));
+  }
+  const int signal = caught_signal();
+  if (signal == 0 || (all_steps_done() && epoch_measured_)) {
+    finish();
+    return 0;
+  }
+  if (saved_step_ != step_) save(false);
+  progress_->line(text("stopped by ", signal_name(signal), " after step ", step_,
+                       "; go on with: ", resume_command(dir_)));
+  return kExitAgain;
+}
+
+// Up to the end of the run or to a signal.
+void TrainingRun::train() {
+  if (epoch_at_end()) end_epoch(true);  // a signal came before this evaluation was done
+  bool over = all_steps_done() || caught_signal() != 0;
+  while (!over) {
+    train_loader_->start(epoch_, batch_in_epoch_);
+    auto start = Clock::now();
+    while (!over) {
+      const Batch* batch = train_loader_->next();
+      if (batch == nullptr) break;
+      over = one_step(*batch);
+      const double seconds = since(start);
+      seconds_ += seconds;
+      epoch_seconds_ += seconds;
+      window_seconds_ += seconds;
+      const StepMetrics now{
+          step_, epoch_, window_loss_ / static_cast<double>(std::max<int64_t>(window_steps_, 1)),
+          learning_rate(schedule_, step_ - 1), static_cast<double>(window_rows_) / window_seconds_};
+      progress_->step(now);
+      if (step_ % settings_.log_every == 0) {
+        metrics_->write(now);
+        window_seconds_ = window_loss_ = 0;
+        window_rows_ = window_steps_ = 0;
+      }
+      if (epoch_at_end()) end_epoch(true);
+      over = over || caught_signal() != 0;
+      if (checkpoint_due(batch_in_epoch_ == 0)) save(false);
+      start = Clock::now();
+    }
+  }
+  if (!epoch_measured_) end_epoch(epoch_at_end());
+}
+
+bool TrainingRun::one_step(const Batch& batch) {
+  const StepReport report =
+      train_step(model_, exec_, batch, {step_, epoch_, static_cast<float>(learning_rate(schedule_, step_))});
+  ++step_;
+  ++batch_in_epoch_;
+  epoch_measured_ = false;
+  epoch_sums_.loss += report.loss;
+  epoch_sums_.correct += report.correct;
+  epoch_sums_.rows += report.rows;
+  rows_ += report.rows;
+  epoch_rows_ += report.rows;
+  window_rows_ += report.rows;
+  window_loss_ += report.loss / static_cast<double>(report.rows);
+  ++window_steps_;
+  return all_steps_done() || caught_signal() != 0 ||
+         (settings_.max_minutes > 0 && since(started_) >= settings_.max_minutes * 60);
+}
+
+// Evaluates, reports, and moves to the next epoch. An epoch that the run's end cut short is reported the same
+// way. A signal leaves everything as it was: whoever goes on with the run evaluates.
+void TrainingRun::end_epoch(bool complete) {
+  const auto signalled = [] { return caught_signal() != 0; };
+  if (signalled()) return;
+  EpochMetrics m;
+  m.step = step_;
+  m.epoch = epoch_;
+  if (epoch_sums_.rows > 0) {
+    m.train_loss = epoch_sums_.loss / static_cast<double>(epoch_sums_.rows);
+    m.train_accuracy = static_cast<double>(epoch_sums_.correct) / static_cast<double>(epoch_sums_.rows);
+  }
+  if (epoch_seconds_ > 0) m.images_per_second = static_cast<double>(epoch_rows_) / epoch_seconds_;
+  m.seconds = epoch_seconds_;
+  bool best = false;
+  if (test_loader_ != nullptr) {
+    const EvaluationReport test = evaluate(model_, exec_, *test_loader_, false, signalled);
+    if (test.rows < data_.test.count()) return;
+    m.test_loss = test.loss;
+    m.test_accuracy = test.top1;
+    best = test.top1 > best_accuracy_;
+    best_accuracy_ = std::max(best_accuracy_, test.top1);
+  }
+  last_ = m;
+  epoch_measured_ = true;
+  metrics_->write(m);
+  progress_->epoch(m);
+  epoch_seconds_ = 0;
+  epoch_rows_ = 0;
+  if (complete) {
+    ++epoch_;
+    batch_in_epoch_ = 0;
+    epoch_sums_ = StepReport();
+  }
+  if (best && checkpoint_every_.count > 0) save(true);
+}
+
+bool TrainingRun::checkpoint_due(bool epoch_end) const {
+  if (checkpoint_every_.count == 0 || saved_step_ == step_) return false;
+  if (checkpoint_every_.epochs) return epoch_end && epoch_ % checkpoint_every_.count == 0;
+  return step_ % checkpoint_every_.count == 0;
+}
+
+TrainingRecord TrainingRun::record() const {
+  TrainingRecord r;
+  r.net_name = net_.name;
+  r.net_text = net_text(net_);
+  r.input = net_.input();
+  r.class_names = data_.train.class_names;
+  r.normalization = data_.normalization;
+  r.optimizer = model_.options.optimizer.kind;
+  r.seed = model_.options.seed;
+  r.step = step_;
+  r.epoch = epoch_;
+  r.batch_in_epoch = batch_in_epoch_;
+  r.epoch_so_far = epoch_sums_;
+  r.best_accuracy = best_accuracy_;
+  r.settings = {{"config", config_text(settings_)}, {"commit", commit()}, {"version", version()}};
+  return r;
+}
+
+void TrainingRun::save(bool best) {
+  SaveOptions options;
+  options.keep = settings_.keep;
+  options.best = best;
+  const TrainingRecord now = record();
+  const std::string warning =
+      save_checkpoint(dir_, checkpoint_tensors(net_, host_tensors(model_), now), now, options);
+  if (!warning.empty()) std::fprintf(stderr, "convoy: warning: %s\n", warning.c_str());
+  saved_step_ = step_;
+}
+
+// A job that is started once more after its run was complete.
+int TrainingRun::nothing_left() const {
+  std::printf("the run is complete, nothing is left to do; more of it: %s --%s N, with N over %" PRId64 "\n",
+              resume_command(dir_).c_str(), settings_.steps > 0 ? "steps" : "epochs",
+              settings_.steps > 0 ? settings_.steps : settings_.epochs);
+  return 0;
+}
+
+void TrainingRun::finish() {
+  if (saved_step_ != step_) save(false);
+  RunSummary s;
+  s.status = "done";
+  s.steps = step_;
+  s.epochs = static_cast<double>(step_) / static_cast<double>(std::max<int64_t>(steps_per_epoch_, 1));
+  s.parameters = parameter_count(net_);
+  s.last = last_;
+  if (best_accuracy_ >= 0) s.best_test_accuracy = best_accuracy_;
+  if (seconds_ > 0) s.images_per_second = static_cast<double>(rows_) / seconds_;
+  s.training_seconds = seconds_;
+  s.total_seconds = since(started_);
+  s.device = exec_.backend->name;
+  s.threads = exec_.threads;
+  write_summary(dir_, settings_, s);
+  if (!std::isnan(last_.test_accuracy))
+    std::printf("test accuracy %.2f %% (best %.2f %%), ", 100 * last_.test_accuracy, 100 * best_accuracy_);
+  if (seconds_ > 0) std::printf("%.0f images/s, ", s.images_per_second);
+  std::printf("%s of training\n", duration_text(seconds_).c_str());
+  std::printf("run directory: %s\ntry next:\n", dir_.c_str());
+  for (const std::string& command : next_commands(settings_, dir_)) std::printf("  %s\n", command.c_str());
+  std::fflush(stdout);
+}
+
+int command_train(const Settings& settings) {
+  return TrainingRun(settings, choose_run_dir(settings)).run();
+}
+
+}  // namespace convoy

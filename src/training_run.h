@@ -1,0 +1,67 @@
+// `convoy train`: one run from its settings to its last checkpoint.
+#pragma once
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "commands.h"
+#include "convoy/checkpoint.h"
+#include "convoy/train.h"
+#include "metrics.h"
+#include "progress.h"
+#include "run_dir.h"
+#include "schedule.h"
+
+namespace convoy {
+
+class TrainingRun {
+ public:
+  // Loads data and net, makes the model, goes on from a checkpoint where one is asked for, and then makes the
+  // run's directory: what is wrong with the settings leaves nothing behind.
+  TrainingRun(const Settings& settings, const RunDir& dir);
+  int run();  // the exit status
+
+ private:
+  void load_initial();
+  void resume(const std::string& from);
+  void train();
+  bool one_step(const Batch& batch);  // true: the run is over (steps, minutes, or a signal)
+  void end_epoch(bool complete);      // with `complete`, the epoch has no more batches
+  void save(bool best);
+  bool checkpoint_due(bool epoch_end) const;
+  TrainingRecord record() const;
+  bool all_steps_done() const { return total_steps_ > 0 && step_ >= total_steps_; }
+  bool epoch_at_end() const { return steps_per_epoch_ > 0 && batch_in_epoch_ == steps_per_epoch_; }
+  int nothing_left() const;
+  void finish();
+
+  Settings settings_;
+  std::string dir_;
+  DataSets data_;
+  Net net_;
+  Exec exec_;
+  Model model_;
+  Schedule schedule_;
+  Every checkpoint_every_;
+  int64_t total_steps_ = 0, steps_per_epoch_ = 0;
+
+  // Where the run is; what a checkpoint keeps.
+  int64_t step_ = 0, epoch_ = 0, batch_in_epoch_ = 0;
+  StepReport epoch_sums_;
+  double best_accuracy_ = -1;
+
+  // What this process has seen.
+  std::unique_ptr<Loader> train_loader_, test_loader_;
+  std::unique_ptr<MetricsWriter> metrics_;
+  std::unique_ptr<Progress> progress_;
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  bool resumed_ = false;
+  double seconds_ = 0, epoch_seconds_ = 0, window_seconds_ = 0;  // of training steps
+  int64_t rows_ = 0, epoch_rows_ = 0, window_rows_ = 0, window_steps_ = 0;
+  double window_loss_ = 0;
+  int64_t saved_step_ = -1;
+  bool epoch_measured_ = true;
+  EpochMetrics last_;
+};
+
+}  // namespace convoy
