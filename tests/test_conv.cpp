@@ -1,0 +1,318 @@
+#include "kernels/conv.h"
+#include "reference.h"
+
+namespace convoy::reference {
+namespace {
+
+// N, H, W, C, K, R, S, stride h and w, pad h and w.
+const std::vector<ConvShape> kShapes = {
+    {1, 1, 1, 1, 1, 1, 1},
+    {2, 5, 5, 3, 4, 1, 1},
+    {3, 4, 7, 17, 5, 1, 1},
+    {2, 8, 8, 64, 32, 1, 1},
+    {4, 9, 9, 16, 33, 1, 1, 2, 2},
+    {2, 7, 7, 48, 64, 1, 1, 2, 2},
+    {1, 3, 3, 1, 1, 3, 3},
+    {1, 3, 3, 1, 2, 3, 3, 1, 1, 1, 1},
+    {2, 28, 28, 1, 32, 3, 3},
+    {1, 32, 32, 3, 32, 3, 3, 1, 1, 1, 1},
+    {5, 16, 16, 3, 31, 3, 3, 1, 1, 1, 1},
+    {2, 16, 16, 32, 64, 3, 3, 1, 1, 1, 1},
+    {9, 8, 8, 16, 32, 3, 3, 1, 1, 1, 1},
+    {8, 4, 4, 64, 48, 3, 3, 1, 1, 1, 1},
+    {7, 2, 2, 33, 65, 3, 3, 1, 1, 1, 1},
+    {6, 1, 1, 17, 16, 3, 3, 1, 1, 1, 1},
+    {3, 6, 5, 5, 7, 3, 3, 1, 1, 1, 1},
+    {2, 13, 11, 17, 33, 3, 3, 1, 1, 1, 1},
+    {2, 11, 13, 33, 17, 3, 3},
+    {1, 24, 26, 32, 1, 3, 3},
+    {1, 17, 9, 1, 100, 3, 3, 1, 1, 1, 1},
+    {4, 16, 16, 16, 32, 3, 3, 2, 2, 1, 1},
+    {3, 9, 10, 5, 33, 3, 3, 2, 2, 1, 1},
+    {2, 7, 15, 3, 8, 3, 3, 2, 1, 1, 0},
+    {2, 12, 12, 6, 16, 5, 5},
+    {1, 14, 14, 17, 20, 5, 5, 1, 1, 2, 2},
+    {3, 27, 27, 16, 24, 5, 5, 1, 1, 2, 2},
+    {1, 32, 32, 3, 16, 7, 7, 2, 2, 3, 3},
+    {2, 21, 19, 3, 17, 7, 7, 2, 2, 3, 3},
+    {1, 35, 35, 3, 64, 11, 11, 4, 4, 2, 2},
+    {2, 23, 27, 3, 9, 11, 11, 4, 4, 2, 2},
+    {2, 9, 8, 4, 6, 1, 7, 1, 1, 0, 3},
+    {2, 8, 9, 5, 16, 7, 1, 1, 1, 3, 0},
+    {3, 10, 7, 3, 5, 2, 4, 3, 2, 1, 2},
+    {2, 5, 40, 16, 16, 5, 3, 1, 1, 0, 1},
+    {2, 40, 3, 8, 16, 3, 3, 1, 1, 1, 0},
+    {4, 3, 3, 20, 30, 2, 2, 1, 1, 1, 1},
+    {2, 8, 8, 3, 5, 2, 2, 3, 3},
+    {1, 6, 6, 130, 70, 3, 3, 1, 1, 1, 1},
+    {13, 8, 8, 5, 9, 3, 3, 1, 1, 1, 1},
+    {1, 64, 64, 3, 12, 3, 3, 1, 1, 1, 1},
+    {0, 8, 8, 4, 8, 3, 3, 1, 1, 1, 1},
+};
+
+std::string name(const char* operation, const ConvShape& s) {
+  return text(operation, " x", s.x(), " w", s.w(), " stride ", s.stride_h, "x", s.stride_w, " pad ", s.pad_h,
+              "x", s.pad_w);
+}
+
+// f(x index, w index, y index) for every product of the convolution.
+template <class F>
+void each_product(const ConvShape& s, const F& f) {
+  for (int64_t n = 0; n < s.N; ++n)
+    for (int64_t p = 0; p < s.P(); ++p)
+      for (int64_t q = 0; q < s.Q(); ++q)
+        for (int64_t r = 0; r < s.R; ++r)
+          for (int64_t t = 0; t < s.S; ++t) {
+            const int64_t h = p * s.stride_h - s.pad_h + r, w = q * s.stride_w - s.pad_w + t;
+            if (h < 0 || h >= s.H || w < 0 || w >= s.W) continue;
+            const int64_t x0 = ((n * s.H + h) * s.W + w) * s.C, y0 = ((n * s.P() + p) * s.Q() + q) * s.K;
+            for (int64_t k = 0; k < s.K; ++k)
+              for (int64_t c = 0; c < s.C; ++c) f(x0 + c, ((k * s.R + r) * s.S + t) * s.C + c, y0 + k);
+          }
+}
+std::vector<Sum> products(const ConvShape& s, const Shape& into, const Array& a, const Array& b, int pass) {
+  std::vector<Sum> sums(static_cast<size_t>(into.count()));
+  const float *u = a.data(), *v = b.data();
+  each_product(s, [&](int64_t x, int64_t w, int64_t y) {
+    if (pass == 0) sums[static_cast<size_t>(y)].add(double{u[x]} * v[w]);
+    if (pass == 1) sums[static_cast<size_t>(x)].add(double{u[y]} * v[w]);
+    if (pass == 2) sums[static_cast<size_t>(w)].add(double{u[x]} * v[y]);
+  });
+  return sums;
+}
+
+Want forward_want(const ConvShape& s, std::vector<Sum> sums, const Array* bias, bool with_relu, bool whole) {
+  Want want;
+  for (size_t i = 0; i < sums.size(); ++i) {
+    if (bias != nullptr) sums[i].add((*bias)[static_cast<int64_t>(i) % s.K]);
+    if (with_relu) sums[i].value = relu(sums[i].value);
+    want.add(sums[i], static_cast<double>(s.R * s.S * s.C + 1), whole);
+  }
+  return want;
+}
+
+void test_forward(const ConvShape& s, const Array& x, const Array& w, bool whole) {
+  const Array bias = numbers({s.K}, whole, 5, 3);
+  Array y(DType::kF32, s.y());
+  const std::vector<Sum> sums = products(s, s.y(), x, w, 0);
+  for (const bool with_bias : {false, true})
+    for (const bool with_relu : {false, true}) {
+      if (with_relu && !with_bias) continue;
+      const Want want = forward_want(s, sums, with_bias ? &bias : nullptr, with_relu, whole);
+      check_everywhere(name("conv_forward", s) + (with_bias ? " bias" : "") + (with_relu ? " relu" : ""),
+                       {{"y", &y, want}}, [&](Exec& ex) {
+                         ConvForward a{s, x.view(), w.view(), {}, y.view(), {}};
+                         if (with_bias) a.epilogue.bias = bias.view();
+                         a.epilogue.relu = with_relu;
+                         CONVOY_INVOKE(ex, conv_forward, a);
+                       });
+    }
+}
+
+// 2x2 max pool of what forward would leave: the first maximum wins a tie, NaN wins over numbers.
+void pool_want(const ConvShape& s, const Want& y, Want& pooled, Want& index) {
+  for (int64_t n = 0; n < s.N; ++n)
+    for (int64_t p = 0; p + 1 < s.P(); p += 2)
+      for (int64_t q = 0; q + 1 < s.Q(); q += 2)
+        for (int64_t k = 0; k < s.K; ++k) {
+          double best = 0;
+          int at = -1;
+          for (int t = 0; t < 4; ++t) {
+            const double v =
+                y.values[static_cast<size_t>(((n * s.P() + p + t / 2) * s.Q() + q + t % 2) * s.K + k)];
+            if (at >= 0 && !(v > best) && !(std::isnan(v) && !std::isnan(best))) continue;
+            best = v;
+            at = t;
+          }
+          pooled.exact(best);
+          index.exact(at);
+        }
+}
+void test_fused_pool(const ConvShape& s, const Array& x, const Array& w) {
+  if (s.P() < 2 || s.Q() < 2) return;
+  const Array bias = numbers({s.K}, true, 5, 3);
+  const Shape pooled_shape{s.N, s.P() / 2, s.Q() / 2, s.K};
+  Array y(DType::kF32, pooled_shape), index(DType::kU8, pooled_shape);
+  for (const bool with_relu : {false, true}) {
+    ConvForward a{s, x.view(), w.view(), {bias.view(), with_relu}, y.view(), index.view()};
+    bool supported = true;
+    for_every_table(
+        [&](Exec& ex) { supported = supported && ex.backend->conv_forward_query(a, 1).supported; });
+    if (!supported) continue;
+    Want pooled, places;
+    pool_want(s, forward_want(s, products(s, s.y(), x, w, 0), &bias, with_relu, true), pooled, places);
+    check_everywhere(name("conv_forward pooled", s) + (with_relu ? " relu" : ""),
+                     {{"y", &y, pooled}, {"index", &index, places}},
+                     [&](Exec& ex) { CONVOY_INVOKE(ex, conv_forward, a); });
+  }
+}
+
+void test_backward_data(const ConvShape& s, const Array& dy, const Array& w, const Array& mask, bool whole) {
+  Array dx(DType::kF32, s.x());
+  const std::vector<Sum> sums = products(s, s.x(), dy, w, 1);
+  for (const bool masked : {false, true}) {
+    Want want;
+    for (size_t i = 0; i < sums.size(); ++i) {
+      Sum sum = sums[i];
+      if (masked && mask[static_cast<int64_t>(i)] <= 0) sum = Sum();
+      want.add(sum, static_cast<double>(s.K * s.R * s.S), whole);
+    }
+    check_everywhere(name("conv_backward_data", s) + (masked ? " mask" : ""), {{"dx", &dx, want}},
+                     [&](Exec& ex) {
+                       ConvBackwardData a{s, dy.view(), w.view(), dx.view(), {}};
+                       if (masked) a.mask = mask.view();
+                       CONVOY_INVOKE(ex, conv_backward_data, a);
+                     });
+  }
+}
+
+void test_backward_weights(const ConvShape& s, const Array& x, const Array& dy, bool whole) {
+  Array dw(DType::kF32, s.w()), db(DType::kF32, {s.K});
+  const Array dw0 = numbers(s.w(), whole, 9, 5), db0 = numbers({s.K}, whole, 9, 6);
+  const std::vector<Sum> weights = products(s, s.w(), x, dy, 2);
+  std::vector<Sum> biases(static_cast<size_t>(s.K));
+  for (int64_t i = 0; i < dy.count(); ++i) biases[static_cast<size_t>(i % s.K)].add(dy[i]);
+  const double terms = static_cast<double>(s.N * s.P() * s.Q() + 1);
+  for (const bool overwrite : {true, false})
+    for (const bool with_db : {true, false}) {
+      const auto want = [&](std::vector<Sum> sums, const Array& before) {
+        Want w;
+        for (size_t i = 0; i < sums.size(); ++i) {
+          if (!overwrite) sums[i].add(before[static_cast<int64_t>(i)]);
+          w.add(sums[i], terms, whole);
+        }
+        return w;
+      };
+      std::vector<Output> outputs = {{"dw", &dw, want(weights, dw0), overwrite ? Doubles() : dw0.values()}};
+      if (with_db) outputs.push_back({"db", &db, want(biases, db0), overwrite ? Doubles() : db0.values()});
+      check_everywhere(
+          name("conv_backward_weights", s) + (overwrite ? " overwrite" : "") + (with_db ? " db" : ""),
+          outputs, [&](Exec& ex) {
+            ConvBackwardWeights a{s, x.view(), dy.view(), dw.view(), {}, overwrite};
+            if (with_db) a.db = db.view();
+            CONVOY_INVOKE(ex, conv_backward_weights, a);
+          });
+    }
+}
+
+struct Operands {
+  Array x, w, dy;
+  Operands(const ConvShape& s, bool whole)
+      : x(numbers(s.x(), whole, 4, 1)), w(numbers(s.w(), whole, 4, 2)), dy(numbers(s.y(), whole, 4, 4)) {}
+};
+
+TEST(Conv, ForwardExact) {
+  for (const ConvShape& s : kShapes) test_forward(s, Operands(s, true).x, Operands(s, true).w, true);
+}
+TEST(Conv, ForwardRounding) {
+  for (const ConvShape& s : kShapes) test_forward(s, Operands(s, false).x, Operands(s, false).w, false);
+}
+TEST(Conv, FusedPoolExact) {
+  for (const ConvShape& s : kShapes) {
+    // Few values: most windows hold ties.
+    const Array x = whole_numbers(s.x(), 1, 1), w = whole_numbers(s.w(), 1, 2);
+    test_fused_pool(s, x, w);
+    if (x.count() > 0) x[x.count() / 2] = NAN;
+    test_fused_pool(s, x, w);
+  }
+}
+TEST(Conv, BackwardDataExact) {
+  for (const ConvShape& s : kShapes) {
+    const Operands o(s, true);
+    test_backward_data(s, o.dy, o.w, o.x, true);
+  }
+}
+TEST(Conv, BackwardDataRounding) {
+  for (const ConvShape& s : kShapes) {
+    const Operands o(s, false);
+    test_backward_data(s, o.dy, o.w, o.x, false);
+  }
+}
+TEST(Conv, BackwardWeightsExact) {
+  for (const ConvShape& s : kShapes) {
+    const Operands o(s, true);
+    test_backward_weights(s, o.x, o.dy, true);
+  }
+}
+TEST(Conv, BackwardWeightsRounding) {
+  for (const ConvShape& s : kShapes) {
+    const Operands o(s, false);
+    test_backward_weights(s, o.x, o.dy, false);
+  }
+}
+
+// A NaN reaches exactly the results that its element is a term of.
+TEST(Conv, NanPropagates) {
+  for (const ConvShape& s :
+       {ConvShape{2, 7, 9, 5, 18, 3, 3, 1, 1, 1, 1}, ConvShape{5, 4, 4, 16, 32, 3, 3, 1, 1, 1, 1},
+        ConvShape{2, 9, 9, 3, 8, 3, 3, 2, 2, 1, 1}, ConvShape{2, 6, 6, 32, 64, 1, 1}}) {
+    Operands o(s, true);
+    o.x[o.x.count() / 3] = NAN;
+    test_forward(s, o.x, o.w, true);
+    test_backward_weights(s, o.x, o.dy, true);
+    o.dy[o.dy.count() / 2] = NAN;
+    test_backward_data(s, o.dy, o.w, Operands(s, true).x, true);
+  }
+}
+
+// A NaN in the mask is not <= 0.
+TEST(Conv, NanInTheMask) {
+  const ConvShape s{2, 6, 6, 17, 16, 3, 3, 1, 1, 1, 1};
+  const Operands o(s, true);
+  const Array mask = whole_numbers(s.x(), 2, 9);
+  mask[40] = NAN;
+  test_backward_data(s, o.dy, o.w, mask, true);
+}
+
+TEST(Conv, AdjointsExact) {
+  for (const ConvShape& s : kShapes) {
+    const Operands o(s, true);
+    Array y(DType::kF32, s.y()), dx(DType::kF32, s.x()), dw(DType::kF32, s.w());
+    for_every_table([&](Exec& ex) {
+      CONVOY_INVOKE(ex, conv_forward, ConvForward{s, o.x.view(), o.w.view(), {}, y.view(), {}});
+      CONVOY_INVOKE(ex, conv_backward_data, ConvBackwardData{s, o.dy.view(), o.w.view(), dx.view(), {}});
+      CONVOY_INVOKE(ex, conv_backward_weights,
+                    ConvBackwardWeights{s, o.x.view(), o.dy.view(), dw.view(), {}, true});
+      const double dy_y = dot(o.dy, y);
+      EXPECT_EQ(dy_y, dot(dx, o.x)) << ex.backend->name << " " << name("<dy, y> against <dx, x>", s);
+      EXPECT_EQ(dy_y, dot(dw, o.w)) << ex.backend->name << " " << name("<dy, y> against <dw, w>", s);
+    });
+  }
+}
+
+TEST(Conv, Errors) {
+  const ConvShape s{2, 6, 6, 3, 4, 3, 3, 1, 1, 1, 1};
+  const Array x = filled(s.x(), 1), w = filled(s.w(), 1), y = filled(s.y(), 1),
+              wrong = filled({2, 6, 6, 5}, 1);
+  const Array b = filled({4}, 1), b5 = filled({5}, 1), bytes(DType::kU8, s.x()),
+              wide(DType::kF32, s.y(), 200);
+  using F = ConvForward;
+  using D = ConvBackwardData;
+  using W = ConvBackwardWeights;
+  const auto forward = [&](const F& a) {
+    expect_error("", [&](Exec& ex) { CONVOY_INVOKE(ex, conv_forward, a); });
+  };
+  const auto data = [&](const D& a) {
+    expect_error("", [&](Exec& ex) { CONVOY_INVOKE(ex, conv_backward_data, a); });
+  };
+  const auto weights = [&](const W& a) {
+    expect_error("", [&](Exec& ex) { CONVOY_INVOKE(ex, conv_backward_weights, a); });
+  };
+  forward(F{s, wrong.view(), w.view(), {}, y.view(), {}});
+  forward(F{s, x.view(), wrong.view(), {}, y.view(), {}});
+  forward(F{s, x.view(), w.view(), {}, wrong.view(), {}});
+  forward(F{s, x.view(), w.view(), {b5.view(), false}, y.view(), {}});
+  forward(F{s, bytes.view(), w.view(), {}, y.view(), {}});
+  forward(F{s, x.view(), w.view(), {}, wide.view(), {}});
+  data(D{s, wrong.view(), w.view(), x.view(), {}});
+  data(D{s, y.view(), wrong.view(), x.view(), {}});
+  data(D{s, y.view(), w.view(), wrong.view(), {}});
+  data(D{s, y.view(), w.view(), x.view(), wrong.view()});
+  weights(W{s, wrong.view(), y.view(), w.view(), b.view(), true});
+  weights(W{s, x.view(), wrong.view(), w.view(), b.view(), true});
+  weights(W{s, x.view(), y.view(), wrong.view(), b.view(), true});
+  weights(W{s, x.view(), y.view(), w.view(), b5.view(), true});
+}
+
+}  // namespace
+}  // namespace convoy::reference

@@ -1,0 +1,125 @@
+#include "convoy/philox.h"
+#include "kernels/dropout.h"
+#include "reference.h"
+
+namespace convoy::reference {
+namespace {
+
+// The header's formula, one unit at a time.
+bool kept(const DropoutKey& key, int64_t row, int64_t unit) {
+  const int64_t u = key.first_unit + unit;
+  const Philox4 v =
+      philox(key.seed, static_cast<uint32_t>(u / 4), static_cast<uint32_t>(key.scalars->first_row + row),
+             static_cast<uint32_t>(key.scalars->step), kDropoutStream + key.layer);
+  return uniform_float(v.v[u % 4]) >= key.p;
+}
+// One rounding for 1 / (1 - p) each of its two operations, one for the product; none where p is 0 or 0.5.
+Want want(const DropoutKey& key, const Array& x) {
+  Want w;
+  const int64_t units = x.shape().row();
+  for (int64_t i = 0; i < x.count(); ++i) {
+    const double v = x[i] * (kept(key, i / units, i % units) ? 1 / (1 - double{key.p}) : 0);
+    key.p == 0 || key.p == 0.5f ? w.exact(v) : w.within(v, bound(3, std::abs(v)));
+  }
+  return w;
+}
+void test(const DropoutKey& key, const Array& x) {
+  Array y(DType::kF32, x.shape());
+  const Want expected = want(key, x);
+  const std::string title = text(x.shape(), " p ", key.p, " first unit ", key.first_unit);
+  check_everywhere("dropout_forward " + title, {{"y", &y, expected}}, [&](Exec& ex) {
+    CONVOY_INVOKE(ex, dropout_forward, DropoutForward{key, x.view(), y.view()});
+  });
+  check_everywhere("dropout_backward in place " + title, {{"dx", &y, expected, x.values()}}, [&](Exec& ex) {
+    CONVOY_INVOKE(ex, dropout_backward, DropoutBackward{key, y.view(), y.view()});
+  });
+}
+
+const std::vector<Shape> kShapes = {{1, 1},     {3, 5},          {2, 3, 5, 7}, {64, 128},
+                                    {33, 1000}, {5, 12, 12, 64}, {0, 10},      {2, 4099}};
+const StepScalars kScalars = [] {
+  StepScalars s;
+  s.step = 41;
+  s.first_row = 1000;
+  return s;
+}();
+
+TEST(Dropout, MaskIsTheFormula) {
+  for (const Shape& s : kShapes)
+    for (const float p : {0.0f, 0.25f, 0.5f, 0.3f, 0.999f})
+      for (const int64_t first_unit : {0, 1, 255, 258})
+        test({&kScalars, 77, 3, first_unit, p}, normals(s, 1));
+}
+
+TEST(Dropout, NanPropagates) {
+  for (const float p : {0.0f, 0.5f}) {
+    const Array x = whole_numbers({4, 100}, 5, 1);
+    for (int64_t i = 0; i < x.count(); i += 9) x[i] = NAN;  // dropped or not
+    test({&kScalars, 77, 3, 0, p}, x);
+  }
+}
+
+// Rows [a, b) of a batch, on a worker of their own, get what they get in the whole; so do columns.
+TEST(Dropout, PartsEqualTheWhole) {
+  const Array x = normals({20, 301}, 2), whole(DType::kF32, {20, 301});
+  const DropoutKey key{&kScalars, 5, 9, 0, 0.4f};
+  for_every_table([&](Exec& ex) {
+    ex.backend->dropout_forward(ex, {key, x.view(), whole.view()});
+    for (const auto& [first, last] : {std::pair<int64_t, int64_t>{0, 7}, {7, 8}, {8, 20}}) {
+      StepScalars scalars = kScalars;
+      scalars.first_row += first;
+      DropoutKey part = key;
+      part.scalars = &scalars;
+      const Array y(DType::kF32, {last - first, 301});
+      ex.backend->dropout_forward(ex, {part, x.view().slice_rows(first, last - first), y.view()});
+      EXPECT_EQ(0, std::memcmp(y.data(), whole.data() + first * 301, static_cast<size_t>(y.view().bytes())))
+          << ex.backend->name << " rows " << first << " to " << last;
+    }
+    for (int64_t first = 0; first < 301; first += 43) {
+      DropoutKey part = key;
+      part.first_unit = first;
+      Array columns(DType::kF32, {20, 43}), y(DType::kF32, {20, 43});
+      columns.each([&](int64_t i) { return x[i / 43 * 301 + first + i % 43]; });
+      ex.backend->dropout_forward(ex, {part, columns.view(), y.view()});
+      for (int64_t i = 0; i < y.count(); ++i)
+        ASSERT_EQ(y[i], whole[i / 43 * 301 + first + i % 43]) << ex.backend->name << " first unit " << first;
+    }
+  });
+}
+
+// Other steps, layers and seeds drop other units.
+TEST(Dropout, KeysSeparate) {
+  StepScalars next = kScalars;
+  next.step += 1;
+  const DropoutKey a{&kScalars, 5, 9, 0, 0.5f}, step{&next, 5, 9, 0, 0.5f}, layer{&kScalars, 5, 8, 0, 0.5f},
+      seed{&kScalars, 6, 9, 0, 0.5f};
+  const Array x = filled({10, 1000}, 1);
+  const auto masks = [&](const DropoutKey& key) {
+    const Array y(DType::kF32, x.shape());
+    Exec ex = cpu_exec(cpu_backend("auto"), 1);
+    ex.backend->dropout_forward(ex, {key, x.view(), y.view()});
+    return y.values();
+  };
+  for (const DropoutKey* other : {&step, &layer, &seed}) {
+    const Doubles u = masks(a), v = masks(*other);
+    int64_t equal = 0;
+    for (size_t i = 0; i < u.size(); ++i) equal += u[i] == v[i];
+    // 10,000 fair coins: 6 standard deviations of 50.
+    EXPECT_NEAR(static_cast<double>(equal), 5000, 300);
+  }
+}
+
+TEST(Dropout, Errors) {
+  const Array x = filled({2, 3}, 1), y = filled({3, 2}, 1);
+  const auto fails = [&](const char* part, const DropoutKey& key, const View& out) {
+    expect_error(part, [&](Exec& ex) { ex.backend->dropout_forward(ex, {key, x.view(), out}); });
+    expect_error(part, [&](Exec& ex) { ex.backend->dropout_backward(ex, {key, x.view(), out}); });
+  };
+  fails("expected 2x3", {&kScalars, 1, 0, 0, 0.5f}, y.view());
+  fails("not in [0, 1)", {&kScalars, 1, 0, 0, 1.0f}, x.view());
+  fails("not in [0, 1)", {&kScalars, 1, 0, 0, NAN}, x.view());
+  fails("no scalars", {nullptr, 1, 0, 0, 0.5f}, x.view());
+}
+
+}  // namespace
+}  // namespace convoy::reference
