@@ -6,6 +6,7 @@
 #include "kernels/add.h"
 #include "kernels/batchnorm.h"
 #include "kernels/conv.h"
+#include "kernels/cpu_queue.h"
 #include "kernels/dropout.h"
 #include "kernels/fc.h"
 #include "kernels/fill.h"
@@ -23,19 +24,20 @@ void copy(Exec&, void* to, const void* from, int64_t bytes) {
   if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 
-Event record(Exec&) {
-  return {};
-}
-void wait(Exec&, Event) {}
-void synchronize(Exec&) {}
-
 #define CONVOY_STRING(x) #x
 #define CONVOY_NAME(x) CONVOY_STRING(x)
 
 }  // namespace
 
 const Backend kTable = {
-    CONVOY_NAME(CONVOY_CPU),        cpu_alloc, cpu_release, copy, record, wait, synchronize,
+    CONVOY_NAME(CONVOY_CPU),
+    cpu_alloc,
+    cpu_release,
+    copy,
+    cpu_submit,
+    cpu_record,
+    cpu_wait,
+    cpu_synchronize,
 #define CONVOY_ENTRY(name, Args) name, [](const Args& args, int threads) { return query(args, threads); },
     CONVOY_OPERATIONS(CONVOY_ENTRY)
 #undef CONVOY_ENTRY

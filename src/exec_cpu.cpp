@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "convoy/backend.h"
+#include "kernels/cpu_queue.h"
 
 #ifdef __linux__
 #include <sched.h>
@@ -19,13 +20,6 @@
 
 namespace convoy {
 namespace {
-
-void flush_denormals() {
-#if defined(__x86_64__)
-  constexpr unsigned kFlushToZero = 0x8000, kDenormalsAreZero = 0x0040;
-  _mm_setcsr(_mm_getcsr() | kFlushToZero | kDenormalsAreZero);
-#endif
-}
 
 #ifdef __linux__
 // The CPUs that the process may use, as it was started: pinning narrows the mask of the thread that asks.
@@ -87,23 +81,30 @@ int available() {
 
 }  // namespace
 
+void cpu_flush_denormals() {
+#if defined(__x86_64__)
+  constexpr unsigned kFlushToZero = 0x8000, kDenormalsAreZero = 0x0040;
+  _mm_setcsr(_mm_getcsr() | kFlushToZero | kDenormalsAreZero);
+#endif
+}
+
 void cpu_unpin() {
 #ifdef __linux__
   sched_setaffinity(0, sizeof(cpu_set_t), &process_mask());
 #endif
 }
 
-Exec cpu_exec(const Backend& backend, int threads) {
-  CONVOY_CHECK(threads >= 0, "threads ", threads);
+Exec cpu_exec(const Backend& backend, int threads, int first_cpu) {
+  CONVOY_CHECK(threads >= 0 && first_cpu >= 0, "threads ", threads, ", first CPU ", first_cpu);
   Exec ex;
   ex.backend = &backend;
   ex.threads = threads > 0 ? threads : available();
   const std::vector<int> cpus = cpus_to_use();
   const bool ours = std::getenv("OMP_PROC_BIND") == nullptr;
-  const bool enough = cpus.size() >= static_cast<size_t>(ex.threads);
+  const bool enough = cpus.size() >= static_cast<size_t>(first_cpu + ex.threads);
   const auto prepare = [&](int thread) {
-    flush_denormals();
-    if (ours && enough) pin(cpus[static_cast<size_t>(thread)]);
+    cpu_flush_denormals();
+    if (ours && enough) pin(cpus[static_cast<size_t>(first_cpu + thread)]);
     if (ours && !enough) cpu_unpin();  // the caller may have been pinned for a smaller team
   };
 #ifdef _OPENMP

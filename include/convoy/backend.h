@@ -3,13 +3,17 @@
 // The operations come from one list, CONVOY_OPERATIONS. Each takes one parameter struct of its own
 // (kernels/<operation>.h holds it with the contract), so a swapped table entry does not compile and a missing
 // one does not link. Every operation
-//   - is queued on the Exec: a CUDA stream, or, on the CPU, run at once by the Exec's threads;
+//   - is queued on the Exec: a CUDA stream, or, on the CPU, run at once by the Exec's threads (operations go to
+//     an Exec without a queue; the CPU's queue is a thread for transfers);
 //   - overwrites `dx`, adds to `dw` and `db` unless `overwrite` is set; an empty `dx` means "not wanted";
 //   - propagates NaN; throws Error when shapes or dtypes do not agree; works with 0 rows;
 //   - gives the same bits for any number of threads: how work is cut and summed depends on shapes only;
 //   - uses at most `query(...).scratch_bytes` of the Exec's scratch, and allocates nothing.
 #pragma once
+#include <memory>
+#include <new>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "convoy/tensor.h"
@@ -60,9 +64,28 @@ CONVOY_OPERATIONS(CONVOY_DECLARE)
 
 struct Exec;
 
-// A point in a queue; the CPU's is always reached.
+// A point in a queue: everything that was queued before it is done once it is reached.
 struct Event {
-  void* handle = nullptr;
+  void* handle = nullptr;  // a CUDA event, or the CPU's queue; null: reached
+  int64_t ticket = 0;      // of the CPU's queue
+};
+
+// Work for a queue: a small function object, kept in place so that queueing allocates nothing.
+class Task {
+ public:
+  Task() = default;
+  template <class F>
+  Task(F function) {
+    static_assert(sizeof(F) <= kBytes && std::is_trivially_copyable_v<F>, "capture pointers and numbers");
+    new (memory_) F(function);
+    call_ = [](void* memory) { (*static_cast<F*>(memory))(); };
+  }
+  void operator()() { call_(memory_); }
+
+ private:
+  static constexpr size_t kBytes = 256;
+  alignas(16) std::byte memory_[kBytes];
+  void (*call_)(void*) = nullptr;
 };
 
 // Whether an operation takes a problem (lower() asks before it fuses), and the scratch memory that it needs.
@@ -76,8 +99,9 @@ struct Backend {
   void* (*alloc)(int64_t bytes);  // 64-byte aligned; throws Error naming the bytes when there is no memory
   void (*release)(void* memory);
   void (*copy)(Exec&, void* to, const void* from, int64_t bytes);
+  void (*submit)(Exec&, const Task&);  // runs the task in the queue's order (CUDA: at once, it enqueues itself)
   Event (*record)(Exec&);
-  void (*wait)(Exec&, Event);
+  void (*wait)(Exec&, Event);  // what is queued from now on starts after the event; rethrows a task's error
   void (*synchronize)(Exec&);
 #define CONVOY_ENTRY(name, Args)    \
   void (*name)(Exec&, const Args&); \
@@ -89,7 +113,7 @@ struct Backend {
 // Where, and in which order, work is queued.
 struct Exec {
   const Backend* backend = nullptr;
-  void* queue = nullptr;  // a CUDA stream; unused on the CPU
+  void* queue = nullptr;  // a CUDA stream, or the CPU's queue for transfers; null on the CPU: run at once
   int threads = 1;        // OpenMP threads of this worker
   View scratch;           // u8; valid until the next operation on this queue
 };
@@ -125,7 +149,18 @@ const Backend& cpu_backend(const std::string& isa);
 // An Exec of `threads` OpenMP threads (0: all that this process may use), pinned unless OMP_PROC_BIND says
 // otherwise, with denormals flushed to zero on every one of them. The scratch is empty: lower() says how much
 // is needed.
-Exec cpu_exec(const Backend& backend, int threads);
+// A worker that shares the process or the machine with others uses the `first_cpu`-th and following of those.
+Exec cpu_exec(const Backend& backend, int threads, int first_cpu = 0);
+
+// A queue for transfers: a thread that runs tasks in order. After a task that throws, the others are dropped,
+// and wait() and synchronize() rethrow. cpu_queue_exec's result is valid as long as the queue.
+class CpuQueue;
+struct CpuQueueDelete {
+  void operator()(CpuQueue* queue) const;  // runs what is queued, then ends the thread
+};
+using CpuQueuePointer = std::unique_ptr<CpuQueue, CpuQueueDelete>;
+CpuQueuePointer cpu_queue();
+Exec cpu_queue_exec(const Backend& backend, const CpuQueuePointer& queue);
 
 // Lets the calling thread run on every core of the process again: a thread starts on the cores of the one
 // that starts it, so the helpers of a pinned thread (readers, transfers) call this first.

@@ -1,0 +1,114 @@
+// Communicators: what workers say to each other. One Communicator is one rank's end of a group; all ranks call
+// the same collectives in the same order, each queued on an Exec. A worker has one group a queue.
+//
+// Views are contiguous. Sums are f32, added in rank order: a run on the same number of workers has the same
+// bits every time, on threads and on MPI alike. Gathering takes any dtype.
+//
+//   all_reduce      inout = sum over ranks of inout. Rank r adds up block r (elements [rN/K, (r+1)N/K)) and
+//                   hands it to everyone: 2(K-1)/K of the bytes a rank (nccl-tests, PERFORMANCE.md)
+//   all_gather      everyone = the ranks' rows, one behind the other; rank r gives blocks[r] rows (maybe none).
+//                   `mine` may be those rows of `everyone` themselves
+//   reduce_scatter  mine = sum over ranks of their rows that belong to this rank; the transpose of all_gather
+//   broadcast       inout of `root`, on every rank
+//   reduce          sum, on `root` alone, over ranks of mine; `sum` may be mine, and is not looked at elsewhere
+//   send, recv      to and from one other rank; both name the same number of bytes
+//
+// Errors: throw Error when shapes do not fit. When another rank has failed, every call on every rank throws
+// Aborted, also those that are waiting: the run ends with the message of the rank that failed first.
+#pragma once
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "convoy/backend.h"
+
+namespace convoy {
+
+// Another rank has failed; its message is the one to show.
+class Aborted : public Error {
+ public:
+  using Error::Error;
+};
+
+// What a transfer is for: bytes and waiting are counted for each apart.
+enum class Traffic : uint8_t { kRows, kColumns, kGradients, kOther };
+constexpr int kTrafficKinds = 4;
+const char* traffic_name(Traffic traffic);  // "rows", ...
+
+// A transfer's kind, and its name in traces; the name's memory outlives the run.
+struct Label {
+  Traffic traffic = Traffic::kOther;
+  const char* name = "";
+};
+
+// Rows that each rank gives or gets, one entry a rank. It outlives the transfer.
+using Blocks = std::vector<int64_t>;
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  int rank() const { return rank_; }
+  int world() const { return world_; }
+
+  void all_reduce(Exec& exec, Label label, View inout);
+  void all_gather(Exec& exec, Label label, In mine, View everyone, const Blocks& blocks);
+  void reduce_scatter(Exec& exec, Label label, In everyone, View mine, const Blocks& blocks);
+  void broadcast(Exec& exec, Label label, View inout, int root);
+  void reduce(Exec& exec, Label label, In mine, View sum, int root);
+  void send(Exec& exec, Label label, In view, int to);
+  void recv(Exec& exec, Label label, View view, int from);
+  void barrier(Exec& exec);
+
+  // Payload of this rank's transfers so far: what it received of others in all_gather, broadcast and recv,
+  // what it gave to others in reduce_scatter, reduce and send, and both halves of an all_reduce.
+  int64_t bytes(Traffic traffic) const { return bytes_[static_cast<size_t>(traffic)].load(); }
+
+  // Ends the run for everyone: all calls, running and to come, on all ranks, throw Aborted. Never throws.
+  virtual void abort() noexcept = 0;
+
+ protected:
+  Communicator(int rank, int world) : rank_(rank), world_(world) {}
+
+  // The transfers themselves, called when their turn in the queue comes; arguments are checked.
+  friend class DelayLine;
+  virtual void do_all_reduce(Exec& exec, View inout) = 0;
+  virtual void do_all_gather(Exec& exec, In mine, View everyone, const Blocks& blocks) = 0;
+  virtual void do_reduce_scatter(Exec& exec, In everyone, View mine, const Blocks& blocks) = 0;
+  virtual void do_broadcast(Exec& exec, View inout, int root) = 0;
+  virtual void do_reduce(Exec& exec, In mine, View sum, int root) = 0;
+  virtual void do_send(Exec& exec, In view, int to) = 0;
+  virtual void do_recv(Exec& exec, View view, int from) = 0;
+  virtual void do_barrier(Exec& exec) = 0;
+
+ private:
+  // Counts the bytes and hands the transfer to the queue, as a span of the trace.
+  template <class Transfer>
+  void queue(Exec& exec, Label label, int64_t bytes, const Transfer& transfer) {
+    bytes_[static_cast<size_t>(label.traffic)] += bytes;
+    exec.backend->submit(exec, [transfer, e = exec]() mutable { transfer(e); });
+  }
+  void check_blocks(const In& mine, const In& everyone, const Blocks& blocks) const;
+
+  int rank_, world_;
+  std::array<std::atomic<int64_t>, kTrafficKinds> bytes_{};
+};
+
+// Rank r's part [r·count/world, (r+1)·count/world) of anything that is divided: rows, outputs, blocks.
+struct RowRange {
+  int64_t first = 0, count = 0;
+  int64_t end() const { return first + count; }
+};
+constexpr RowRange part_of(int64_t count, int rank, int world) {
+  const int64_t first = rank * count / world;
+  return {first, (rank + 1) * count / world - first};
+}
+
+// K ranks as threads of this process; one group, rank r at [r].
+std::vector<std::unique_ptr<Communicator>> thread_communicators(int world);
+
+}  // namespace convoy

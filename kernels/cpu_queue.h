@@ -1,0 +1,15 @@
+// Ordering on the CPU, the same for every table (src/cpu_queue.cpp). An Exec without a queue runs tasks at once.
+#pragma once
+#include "convoy/backend.h"
+
+namespace convoy {
+
+void cpu_submit(Exec& exec, const Task& task);
+Event cpu_record(Exec& exec);
+void cpu_wait(Exec& exec, Event event);
+void cpu_synchronize(Exec& exec);
+
+// Of the calling thread (src/exec_cpu.cpp).
+void cpu_flush_denormals();
+
+}  // namespace convoy
