@@ -86,7 +86,7 @@ struct Ours {
     batch.pixels = View(pixels.data(), image);
     batch.labels = View(labels.data(), Shape{p.batch});
     batch.index = View(index.data(), Shape{p.batch});
-    batch.rows = p.batch;
+    batch.rows = batch.global_rows = p.batch;
     for (int i = 0; i < 3; ++i) one();
   }
   void one() {
@@ -107,7 +107,7 @@ struct Ours {
     return {images / spent, images / (clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu)};
   }
   void profile(double seconds) {
-    const Program& program = model.train.at(batch.rows);
+    const Program& program = model.train.at(batch.rows).front;
     std::vector<const Operation*> all;
     for (const auto* list : {&program.forward, &program.backward, &program.update})
       for (const Operation& operation : *list) all.push_back(&operation);

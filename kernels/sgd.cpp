@@ -77,7 +77,7 @@ void adamw_update(Exec& ex, const AdamwUpdate& a) {
   float* m = output(a.m, a.w.shape, "m");
   float* v = output(a.v, a.w.shape, "v");
   const float factor = gradient_factor(*a.scalars, a.clip_norm, a.sum_of_squares);
-  const double t = static_cast<double>(a.scalars->step + 1);
+  const double t = static_cast<double>(a.scalars->update + 1);
   const double lr = a.scalars->lr;
   // The bias corrections as factors of the two places where m and v are used, in double: 1 - b2^t loses
   // digits in float.

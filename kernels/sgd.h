@@ -4,10 +4,10 @@
 //   g' = g · gradient_scale · clip;  clip = min(1, clip_norm / (norm + 1e-6)), norm = gradient_scale ·
 //   sqrt(sum_of_squares) SGD    g' += weight_decay · w;  v = momentum · v + g';  w -= lr · (nesterov ? g' +
 //   momentum · v : v) AdamW  w -= lr · weight_decay · w;  m = b1·m + (1-b1)·g';  v = b2·v + (1-b2)·g'²;
-//          w -= lr · (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps), t = step + 1
+//          w -= lr · (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps), t = update + 1
 //
 // As torch.optim.SGD (dampening 0) and torch.optim.AdamW; v starts as zeros, which gives PyTorch's first
-// step. lr, gradient_scale and step are read from scalars. `sum_of_squares` is f32[1] (see SumOfSquares) or
+// step. lr, gradient_scale and update are read from scalars. `sum_of_squares` is f32[1] (see SumOfSquares) or
 // empty: no clipping.
 #pragma once
 #include "convoy/backend.h"

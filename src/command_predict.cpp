@@ -76,7 +76,7 @@ int command_predict(const PredictSettings& settings) {
     batch.pixels = View(pixels.data(), Shape{1, in.h, in.w, in.c});
     batch.labels = View(&nothing, Shape{1});
     batch.index = View(&nothing, Shape{1});
-    batch.rows = 1;
+    batch.rows = batch.global_rows = 1;
     evaluate_batch(trained.model, trained.exec, batch, &logits);
     const std::vector<double> probability = softmax(logits);
     std::vector<size_t> order(probability.size());

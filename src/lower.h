@@ -4,6 +4,12 @@
 // Fused here: conv + bias + ReLU + 2x2 max pool, fc + bias + ReLU, batch norm + residual + ReLU, add + ReLU;
 // on the way back the mask of a ReLU goes into the operation that makes its gradient. A buffer shares memory
 // with those that are never alive at the same time.
+//
+// A net whose layers are split (plan.h) is lowered in two halves. The front half ends with the features instead of
+// the loss, and begins its way back with their gradient. In the split half every layer's output is this worker's
+// columns (channels) of it. A convolution or fully connected layer reads all columns: they are gathered, and on the
+// way back each worker's share of their gradient is summed and sent home (reduce-scatter). What works on each
+// channel alone stays within its columns.
 #pragma once
 #include "convoy/train.h"
 
@@ -12,17 +18,26 @@ namespace convoy {
 // What operations are bound to besides activations: everything that outlives a step.
 struct Bindings {
   const Net* net = nullptr;
+  const Plan* plan = nullptr;
   const ModelOptions* options = nullptr;
+  Team team;
   const Backend* backend = nullptr;
   int threads = 1;
   std::vector<View> values, gradients;  // one a parameter spec; gradients of buffers are empty
   std::vector<ParameterSpec> specs;
-  View parameter_arena, gradient_arena, state[2], sum_of_squares;
-  const StepScalars* scalars = nullptr;
+  View parameter_arena, gradient_arena, state[2];  // of both halves, the front one first
+  int64_t front_elements = 0;                      // of an arena
+  View sum_of_squares;                             // [2]: of the front half, or of all; of the split half
+  const StepScalars* scalars = nullptr;            // [2]: of the front half, of the split half
   View pixels, labels, index, mean, stddev;
+  Slot slot;  // of the split half's program
 };
 
+enum class Half : uint8_t { kFront, kSplit };
+
+// A program for `rows` rows here (own ones in front, a pass's in the split half) of a global batch of `global_rows`.
 // With activations == nullptr nothing is bound: only the sizes in the result are meaningful.
-Program lower(const Bindings& bindings, int64_t rows, bool training, std::byte* activations);
+Program lower(const Bindings& bindings, Half half, int64_t rows, int64_t global_rows, bool training,
+              std::byte* activations);
 
 }  // namespace convoy

@@ -19,7 +19,7 @@ void Lowering::forward(int i, const BatchNorm& spec) {
   if (const int add = sole_consumer<Add>(i); add >= 0) {
     const std::vector<int>& operands = layer(add).inputs;
     const int other = operands[0] == i ? operands[1] : operands[0];
-    if (other != i && !out(other).empty()) {
+    if (other != i && !out(other).empty() && split(other) == split(i)) {
       fused_[static_cast<size_t>(add)] = true;
       residual = other;
       last = add;
@@ -38,15 +38,21 @@ void Lowering::forward(int i, const BatchNorm& spec) {
     return;
   }
 
-  const View mean = buffer(DType::kF32, {channels}), m2 = buffer(DType::kF32, {channels});
-  emit(program.forward, i, BatchNormStatistics{x, mean, m2}, {x, mean, m2}, mean);
+  // The split half has every row here; the front half's workers put their rows' statistics together.
+  const bool merge = half_ == Half::kFront && world_ > 1 && b_.plan->options.sync_batchnorm;
+  const int64_t pixels = shapes_[static_cast<size_t>(i)].count() / channels_of(i);
+  const View statistics = buffer(DType::kF32, {2, channels});
+  const View mean = statistics.slice_rows(0, 1).reshaped({channels});
+  const View m2 = statistics.slice_rows(1, 1).reshaped({channels});
+  emit(program.forward, i, BatchNormStatistics{x, mean, m2}, {x, statistics}, mean);
+  if (merge) merge_statistics(i, statistics, pixels);
   args.mean = mean;
   args.m2 = m2;
-  args.count = x.count() / channels;
+  args.count = (merge ? global_rows_ : rows_) * pixels;
   args.y = buffer(DType::kF32, x.shape);
   out(last) = args.y;
   emit(program.forward, i, args, {x, mean, m2, args.residual, args.y}, args.y);
-  running_.push_back([=] {
+  if (args.count > 0) running_.push_back([=] {
     const BatchNormRunning running{mean,
                                    m2,
                                    args.count,
@@ -72,6 +78,7 @@ void Lowering::forward(int i, const BatchNorm& spec) {
     sums.sums = buffer(DType::kF32, {2 * channels});
     sums.overwrite = true;
     emit(program.backward, i, sums, {x, g.dy, mean, m2, mask, sums.sums}, sums.dgamma);
+    if (merge) sum_over_workers(program.backward, i, sums.sums, "sum batch norm");
 
     const bool hand_down = residual >= 0 && wants_gradient(residual);
     const bool alias = hand_down && mask.empty();  // the residual's gradient is dy itself
@@ -91,6 +98,24 @@ void Lowering::forward(int i, const BatchNorm& spec) {
     if (wants_gradient(from)) arrive(from, data.dx, false, false);
     if (hand_down) arrive(residual, alias ? g.dy : data.dresidual, alias && g.shared, false);
   });
+}
+
+void Lowering::merge_statistics(int i, const View& statistics, int64_t pixels) {
+  const int64_t channels = statistics.shape[1];
+  Communicator* comm = b_.team.compute;
+  Blocks elements;
+  for (int r = 0; r < world_; ++r) elements.push_back(part_of(global_rows_, r, world_).count * pixels);
+  const auto counts = share(elements), ones = share(Blocks(static_cast<size_t>(world_), 1));
+  const View all = buffer(DType::kF32, {world_, 2 * channels});
+  const Label label{Traffic::kOther, "gather statistics"};
+  const View mine = statistics.reshaped({1, 2 * channels});
+  emit_transfer(
+      program.forward, i, label,
+      [=](Exec& exec) { comm->all_gather(exec, label, mine, all, *ones); }, {statistics, all});
+  program.blocks.push_back(counts);
+  const View mean = statistics.slice_rows(0, 1).reshaped({channels});
+  const View m2 = statistics.slice_rows(1, 1).reshaped({channels});
+  emit(program.forward, i, BatchNormMerge{all, counts.get(), mean, m2}, {all, statistics}, mean);
 }
 
 }  // namespace convoy

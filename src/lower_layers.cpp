@@ -31,10 +31,10 @@ PoolShape pool_shape(const Shape& x, const Spec& p) {
   return s;
 }
 
-ConvShape conv_shape(const Shape& x, const Conv& c) {
+ConvShape conv_shape(const Shape& x, const Conv& c, int64_t filters) {
   ConvShape s;
   s.N = x[0], s.H = x[1], s.W = x[2], s.C = x[3];
-  s.K = c.filters, s.R = c.r, s.S = c.s;
+  s.K = filters, s.R = c.r, s.S = c.s;
   s.stride_h = c.stride_h, s.stride_w = c.stride_w, s.pad_h = c.pad_h, s.pad_w = c.pad_w;
   return s;
 }
@@ -65,8 +65,8 @@ void Lowering::forward(int i, const Input& in) {
 
 void Lowering::forward(int i, const Conv& conv) {
   const int from = layer(i).inputs[0];
-  const View x = out(from);
-  const ConvShape shape = conv_shape(x.shape, conv);
+  const View x = whole(from);
+  const ConvShape shape = conv_shape(x.shape, conv, own_outputs(i, conv.filters));
   ConvForward args;
   args.shape = shape;
   args.x = x;
@@ -114,22 +114,23 @@ void Lowering::forward(int i, const Conv& conv) {
     emit(program.backward, i, weights, {x, dy}, weights.dw);
     if (!wants_gradient(from)) return;
     const In mask = mask_for(from);
-    const ConvBackwardData data{shape, dy, parameter(i, ParameterSpec::kWeight), new_gradient(from), mask};
+    const ConvBackwardData data{shape, dy, parameter(i, ParameterSpec::kWeight), new_whole_gradient(from),
+                                mask};
     emit(program.backward, i, data, {dy, data.dx, mask}, data.dx);
-    arrive(from, data.dx, false, !mask.empty());
+    arrive_whole(from, data.dx, !mask.empty());
   });
 }
 
 void Lowering::forward(int i, const Fc& fc) {
   const int from = layer(i).inputs[0];
-  const View x = as_matrix(out(from));
+  const View x = as_matrix(whole(from));
   FcForward args;
   args.x = x;
   args.w = parameter(i, ParameterSpec::kWeight);
   args.epilogue.bias = parameter(i, ParameterSpec::kBias);
   const int last = fuse_relu(i, &args.epilogue.relu);
   const bool relu = args.epilogue.relu;
-  args.y = buffer(DType::kF32, {rows_, fc.outputs});
+  args.y = buffer(DType::kF32, {rows_, own_outputs(i, fc.outputs)});
   out(last) = args.y;
   emit(program.forward, i, args, {x, args.y}, args.y);
 
@@ -140,10 +141,10 @@ void Lowering::forward(int i, const Fc& fc) {
     emit(program.backward, i, weights, {x, dy}, weights.dw);
     if (!wants_gradient(from)) return;
     const In mask = mask_for(from);
-    const View dx = new_gradient(from);
+    const View dx = new_whole_gradient(from);
     const FcBackwardData data{dy, parameter(i, ParameterSpec::kWeight), as_matrix(dx), as_matrix(mask)};
     emit(program.backward, i, data, {dy, dx, mask}, dx);
-    arrive(from, dx, false, !mask.empty());
+    arrive_whole(from, dx, !mask.empty());
   });
 }
 
@@ -245,6 +246,15 @@ void Lowering::forward(int i, const Dropout& dropout) {
   key.seed = b_.options->seed;
   key.layer = static_cast<uint32_t>(i);
   key.p = dropout.p;
+  if (half_ == Half::kSplit) {
+    key.scalars = b_.scalars + 1;
+    key.rows = b_.slot.row_numbers.slice_rows(0, rows_);
+  }
+  if (split(i)) {
+    key.first_unit = own_columns(i).first;
+    key.columns = own_columns(i).count;
+    key.unsplit_columns = channels_of(i);
+  }
   const View y = buffer(DType::kF32, x.shape);
   out(i) = y;
   emit(program.forward, i, DropoutForward{key, x, y}, {x, y}, y);
@@ -258,29 +268,32 @@ void Lowering::forward(int i, const Dropout& dropout) {
 
 void Lowering::forward(int i, const Add&) {
   const int a = layer(i).inputs[0], b = layer(i).inputs[1];
-  AddArgs args{out(a), out(b), buffer(DType::kF32, out(a).shape), false};
+  const View x = split(i) ? own(a) : out(a), other = split(i) ? own(b) : out(b);
+  AddArgs args{x, other, buffer(DType::kF32, x.shape), false};
   const int last = fuse_relu(i, &args.relu);
   out(last) = args.y;
   emit(program.forward, i, args, {args.a, args.b, args.y}, args.y);
   backward_.push_back([=] {
     const View dy = masked_gradient(last, args.relu);
     const bool shared = grad(last).shared || (wants_gradient(a) && wants_gradient(b));
-    if (wants_gradient(a)) arrive(a, dy, shared, false);
-    if (wants_gradient(b)) arrive(b, dy, shared, false);
+    for (const int operand : {a, b})
+      if (wants_gradient(operand)) arrive_own(operand, dy, shared, split(i));
   });
 }
 
+// The window runs over channels: all of them are needed, and this worker's are kept.
 void Lowering::forward(int i, const Lrn& lrn) {
   const int from = layer(i).inputs[0];
-  const View x = out(from), y = buffer(DType::kF32, x.shape);
+  const View x = whole(from), y = buffer(DType::kF32, x.shape);
   const LrnWindow window{lrn.window, lrn.alpha, lrn.beta, lrn.k};
-  out(i) = y;
   emit(program.forward, i, LrnForward{window, x, y}, {x, y}, y);
+  out(i) = split(i) ? slice(program.forward, i, y) : y;
   backward_.push_back([=] {
     if (!wants_gradient(from)) return;
-    const LrnBackward data{window, x, grad(i).dy, new_gradient(from)};
+    const View dy = split(i) ? embed(program.backward, i, grad(i).dy) : grad(i).dy;
+    const LrnBackward data{window, x, dy, new_whole_gradient(from)};
     emit(program.backward, i, data, {x, data.dy, data.dx}, data.dx);
-    arrive(from, data.dx, false, false);
+    arrive_whole(from, data.dx, false);
   });
 }
 

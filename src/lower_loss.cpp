@@ -1,4 +1,5 @@
 // The two ends that are not layers: the loss and the update.
+#include "kernels/add.h"
 #include "kernels/sgd.h"
 #include "kernels/softmax.h"
 #include "lowering.h"
@@ -7,58 +8,101 @@ namespace convoy {
 
 void Lowering::loss() {
   const int last = static_cast<int>(b_.net->layers.size()) - 1;
-  const View logits = out(last).reshaped({rows_, out(last).shape.row()});
+  const bool whole_loss = !split(last) || !training_ || b_.options->loss == Loss::kSoftmax;
+  const View z = whole_loss ? whole(last) : out(last);
+  const View logits = z.reshaped({rows_, z.shape.row()});
   const View dx = training_ ? buffer(DType::kF32, logits.shape) : View();
-  const View row_loss = buffer(DType::kF32, {rows_}), row_rank = buffer(DType::kI32, {rows_});
-  const View labels = b_.labels.slice_rows(0, rows_);
+  const View row_loss = buffer(DType::kF32, {rows_});
+  const View labels = (half_ == Half::kSplit ? b_.slot.labels : b_.labels).slice_rows(0, rows_);
   program.logits = logits;
   program.row_loss = row_loss;
-  program.row_rank = row_rank;
   program.dlogits = dx;
+  View row_rank;
+  if (whole_loss) row_rank = buffer(DType::kI32, {rows_});
   if (b_.options->loss == Loss::kSoftmax) {
     const SoftmaxCrossEntropy args{logits, labels, dx, row_loss, row_rank};
     emit(program.forward, last, args, {logits, dx, row_loss, row_rank}, row_loss);
   } else {
-    const LogisticCrossEntropy args{logits, labels, dx, row_loss, row_rank};
+    LogisticCrossEntropy args{logits, labels, dx, row_loss, row_rank};
+    if (!whole_loss) {
+      args.first_class = own_columns(last).first;
+      args.classes = channels_of(last);
+    }
     emit(program.forward, last, args, {logits, dx, row_loss, row_rank}, row_loss);
+    if (!whole_loss) row_rank = shared_logistic_loss(last, logits, labels, row_loss);
   }
-  if (training_) grad(last) = {dx.reshaped(out(last).shape), false, false};
+  program.row_rank = row_rank;
+  if (!training_) return;
+  // Every worker computed the gradient of all logits: its columns need no sum.
+  const View dy = dx.reshaped(z.shape);
+  grad(last) = {whole_loss && split(last) ? slice(program.backward, last, dy) : dy, false, false};
 }
 
+// Every worker has the loss of its own classes. The rows' sums and ranks are put together; the gradient needs
+// neither.
+View Lowering::shared_logistic_loss(int last, const View& logits, const View& labels, const View& row_loss) {
+  const View sums = buffer(DType::kF32, {2 * rows_}), logit = sums.slice_rows(0, rows_);
+  const View rank = buffer(DType::kF32, {rows_});
+  const int64_t first_class = own_columns(last).first;
+  emit(program.forward, last, LabelLogit{logits, labels, first_class, logit}, {logits, sums}, logit);
+  sum_over_workers(program.forward, last, logit, "sum label logits");
+  emit(program.forward, last, LabelRank{logits, labels, logit, first_class, rank}, {logits, sums, rank}, rank);
+  sum_over_workers(program.forward, last, rank, "sum ranks");
+  sum_over_workers(program.forward, last, row_loss, "sum losses");
+  return rank;
+}
+
+void Lowering::sum_over_workers(std::vector<Operation>& list, int i, const View& view, const char* name) {
+  Communicator* comm = b_.team.compute;
+  const Label label{Traffic::kOther, name};
+  emit_transfer(list, i, label, [=](Exec& exec) { comm->all_reduce(exec, label, view); }, {view});
+}
+
+// The square of the gradient's norm, for clipping. Each worker has all of the front half's gradients, and its own
+// part of the split half's.
+void Lowering::norm() {
+  const View front = b_.sum_of_squares.slice_rows(0, 1), split_half = b_.sum_of_squares.slice_rows(1, 1);
+  emit_update(SumOfSquares{b_.gradient_arena.slice_rows(0, b_.front_elements), front});
+  if (b_.plan->features < 0) return;
+  const int64_t elements = b_.gradient_arena.count() - b_.front_elements;
+  emit_update(SumOfSquares{b_.gradient_arena.slice_rows(b_.front_elements, elements), split_half});
+  if (world_ > 1) sum_over_workers(program.update, begin_, split_half, "sum norms");
+  emit_update(AddArgs{front, split_half, front, false});
+}
+
+// Optimizers run over this half's part of the arenas. The front half is updated first: it makes the norm.
 void Lowering::update() {
   for (const auto& running : running_) running();
   const Optimizer& o = b_.options->optimizer;
-  In norm;
-  if (o.clip_norm > 0) {
-    norm = b_.sum_of_squares;
-    emit(program.update, 0, SumOfSquares{b_.gradient_arena, b_.sum_of_squares}, {}, {});
-  }
+  if (o.clip_norm > 0 && half_ == Half::kFront) norm();
+  const bool front = half_ == Half::kFront;
+  const int64_t first = front ? 0 : b_.front_elements;
+  const int64_t count = front ? b_.front_elements : b_.gradient_arena.count() - b_.front_elements;
+  const auto part = [&](const View& arena) { return arena.empty() ? arena : arena.slice_rows(first, count); };
+  const auto fill = [&](auto& args) {
+    args.scalars = b_.scalars + (front ? 0 : 1);
+    args.weight_decay = o.weight_decay;
+    args.clip_norm = o.clip_norm;
+    if (o.clip_norm > 0) args.sum_of_squares = b_.sum_of_squares.slice_rows(0, 1);
+    args.w = part(b_.parameter_arena);
+    args.g = part(b_.gradient_arena);
+  };
   if (o.kind == OptimizerKind::kSgd) {
     SgdUpdate args;
-    args.scalars = b_.scalars;
+    fill(args);
     args.momentum = o.momentum;
-    args.weight_decay = o.weight_decay;
     args.nesterov = o.nesterov;
-    args.clip_norm = o.clip_norm;
-    args.sum_of_squares = norm;
-    args.w = b_.parameter_arena;
-    args.g = b_.gradient_arena;
-    args.velocity = b_.state[0];
-    emit(program.update, 0, args, {}, {});
+    args.velocity = part(b_.state[0]);
+    emit_update(args);
   } else {
     AdamwUpdate args;
-    args.scalars = b_.scalars;
+    fill(args);
     args.beta1 = o.beta1;
     args.beta2 = o.beta2;
     args.eps = o.eps;
-    args.weight_decay = o.weight_decay;
-    args.clip_norm = o.clip_norm;
-    args.sum_of_squares = norm;
-    args.w = b_.parameter_arena;
-    args.g = b_.gradient_arena;
-    args.m = b_.state[0];
-    args.v = b_.state[1];
-    emit(program.update, 0, args, {}, {});
+    args.m = part(b_.state[0]);
+    args.v = part(b_.state[1]);
+    emit_update(args);
   }
 }
 

@@ -1,135 +1,281 @@
 // One training step, and one evaluated batch.
-#include <algorithm>
-#include <cmath>
-
+//
+// Two queues: compute, and transfers. With a split half, the rows of pass p + 1 travel while pass p computes, and the
+// gradient of pass p goes home behind pass p + 1; the front half's gradients are summed over the workers, layer by
+// layer, while the layers below compute theirs.
 #include "convoy/train.h"
-#include "kernels/fill.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "nonfinite.h"
 
 namespace convoy {
 namespace {
 
-void upload(const Model& m, Exec& exec, const Batch& batch, const StepScalars& scalars) {
-  CONVOY_CHECK(batch.rows <= m.plan.rows && batch.pixels.shape == m.pixels.shape.with_rows(batch.rows),
-               "a batch of ", batch.pixels.shape, " for ", m.pixels.shape);
-  exec.backend->copy(exec, m.pixels.data, batch.pixels.data, batch.pixels.bytes());
-  exec.backend->copy(exec, m.labels.data, batch.labels.data, batch.labels.bytes());
-  exec.backend->copy(exec, m.index.data, batch.index.data, batch.index.bytes());
-  exec.backend->copy(exec, m.step_scalars(), &scalars, sizeof scalars);
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-void run_all(const std::vector<Operation>& operations, Exec& exec) {
-  for (const Operation& operation : operations) operation.run(exec);
-}
-
-const Program& program_for(const std::map<int64_t, Program>& programs, int64_t rows) {
-  const auto found = programs.find(rows);
-  CONVOY_CHECK(found != programs.end(), "no program was lowered for ", rows, " rows");
+Step& step_for(std::map<int64_t, Step>& steps, int64_t rows) {
+  const auto found = steps.find(rows);
+  CONVOY_CHECK(found != steps.end(), "nothing was lowered for a batch of ", rows, " rows");
   return found->second;
 }
 
-// Sums in row order and double precision: the same for any division of the rows.
-StepReport read_loss(const Program& program, Exec& exec) {
-  exec.backend->synchronize(exec);
+// A step as it runs: what it works with, and what it reports.
+struct Running {
+  Model& m;
+  Exec& compute;
+  Exec& transfer;
+  Step& step;
+  bool training;
   StepReport report;
-  report.rows = program.rows;
-  const float* loss = program.row_loss.f32();
-  const int32_t* rank = program.row_rank.as<int32_t>();
-  for (int64_t n = 0; n < program.rows; ++n) {
-    report.loss += static_cast<double>(loss[n]);
-    report.correct += rank[n] == 0;
+
+  // The compute queue waits for an event of the other one.
+  void wait(const Event& event, Traffic traffic) {
+    const Clock::time_point start = Clock::now();
+    compute.backend->wait(compute, event);
+    report.exposed[static_cast<size_t>(traffic)] += since(start);
   }
-  return report;
+  void run(const Operation& operation) {
+    if (!operation.transfer) return operation.run(compute);
+    const Clock::time_point start = Clock::now();
+    operation.run(compute);
+    report.exposed[static_cast<size_t>(*operation.transfer)] += since(start);
+  }
+  void run(const std::vector<Operation>& operations) {
+    for (const Operation& operation : operations) run(operation);
+  }
+  Event done() { return compute.backend->record(compute); }
+  Event sent() { return transfer.backend->record(transfer); }
+  void after(const Event& event) { transfer.backend->wait(transfer, event); }
+};
+
+void upload(Running& s, const Batch& batch, const StepScalars (&scalars)[2]) {
+  Model& m = s.m;
+  const Backend& backend = *s.compute.backend;
+  CONVOY_CHECK(batch.rows == s.step.front.rows && batch.pixels.shape == m.pixels.shape.with_rows(batch.rows),
+               "a batch of ", batch.pixels.shape, ", ", s.step.front.rows, " rows were planned");
+  backend.copy(s.compute, m.pixels.data, batch.pixels.data, batch.pixels.bytes());
+  backend.copy(s.compute, m.labels.data, batch.labels.data, batch.labels.bytes());
+  backend.copy(s.compute, m.index.data, batch.index.data, batch.index.bytes());
+  backend.copy(s.compute, m.step_scalars(), scalars, sizeof scalars);
+  if (s.step.passes.empty()) return;
+  const In all = batch.all_labels.empty() ? In(batch.labels) : batch.all_labels;
+  const int32_t* labels = all.as<int32_t>();
+  CONVOY_CHECK(all.count() == static_cast<int64_t>(s.step.row_numbers.size()), "the labels of ", all.count(),
+               " rows, not of ", s.step.row_numbers.size());
+  for (size_t i = 0; i < s.step.row_numbers.size(); ++i)
+    m.ordered_labels[i] = labels[s.step.row_numbers[i]];
+  backend.copy(s.compute, m.pass_labels.data, m.ordered_labels.data(), all.count() * 4);
 }
 
-int64_t nonfinite_in(Exec& exec, const In& x) {
-  int32_t count = 0;
-  run(exec, CountNonfinite{x.reshaped({x.count()}), View(&count, Shape{1})});
-  exec.backend->synchronize(exec);
-  return count;
+// This worker's part of a program's losses, to the host.
+void keep_losses(Running& s, const Program& program, int64_t from, const RowRange& own) {
+  if (own.count == 0) return;
+  const Backend& backend = *s.compute.backend;
+  const int64_t bytes = own.count * 4;
+  backend.copy(s.compute, s.m.own_loss.data() + own.first, program.row_loss.data + from * 4, bytes);
+  backend.copy(s.compute, s.m.own_rank.data() + own.first, program.row_rank.data + from * 4, bytes);
 }
 
-// The forward pass once more, looking at every weight and every result: the weights are still those of this
-// step.
-[[noreturn]] void name_nonfinite(const Model& m, const Program& program, Exec& exec, int64_t step) {
-  for (size_t i = 0; i < m.specs.size(); ++i)
-    if (const int64_t count = nonfinite_in(exec, m.values[i]); count > 0)
-      throw NonfiniteError(
-          text("the loss is not finite at step ", step, ": ", m.specs[i].name, " holds ", count,
-               " NaN or infinite values since the update before; lower --lr or set --clip-norm"));
-  for (const Operation& operation : program.forward) {
-    operation.run(exec);
-    if (operation.output.empty()) continue;
-    if (const int64_t count = nonfinite_in(exec, operation.output); count > 0)
-      throw NonfiniteError(
-          text("the loss is not finite at step ", step, ": the first layer with NaN or infinite values is ",
-               m.net.layers[static_cast<size_t>(operation.layer)].name, " (", operation.name, ", ", count,
-               " of ", operation.output.count(), "); lower --lr or set --clip-norm"));
+// Before a pass changes weights: every worker has the losses of all its rows.
+void check_pass(Running& s, const PassWork& work, int64_t step) {
+  s.compute.backend->synchronize(s.compute);
+  const float* loss = work.program->row_loss.f32();
+  if (!std::all_of(loss, loss + work.pass.total, [](float x) { return std::isfinite(x); }))
+    name_nonfinite(s.m, s.compute, s.step, step);
+}
+
+// Forward, loss, and in training backward of the split half, pass by pass.
+void run_passes(Running& s, int64_t step, const std::function<void(const PassWork&)>& after_pass) {
+  Model& m = s.m;
+  Communicator& rows = *m.team.transfer;
+  const Program& front = s.step.front;
+  const std::vector<PassWork>& passes = s.step.passes;
+  const auto slot_of = [&](const PassWork& work) -> const Slot& { return m.slots[static_cast<size_t>(work.slot)]; };
+  Event arrived[2], gone[2], computed;
+  const auto gather = [&](const PassWork& work) {
+    s.after(computed);  // the features are there, or the pass before the last has left its slot
+    gather_rows(rows, s.transfer, work.pass, front.features,
+                slot_of(work).features.slice_rows(0, work.pass.total));
+    arrived[work.slot] = s.sent();
+  };
+  computed = s.done();
+  if (!passes.empty()) gather(passes[0]);
+  for (size_t p = 0; p < passes.size(); ++p) {
+    const PassWork& work = passes[p];
+    const Slot& slot = slot_of(work);
+    if (p + 1 < passes.size()) gather(passes[p + 1]);
+    s.wait(arrived[work.slot], Traffic::kRows);
+    s.wait(gone[work.slot], Traffic::kRows);
+    const int64_t bytes = work.pass.total * 4;
+    s.compute.backend->copy(s.compute, slot.labels.data, m.pass_labels.data + work.first * 4, bytes);
+    s.compute.backend->copy(s.compute, slot.row_numbers.data, s.step.row_numbers.data() + work.first, bytes);
+    s.run(work.program->forward);
+    keep_losses(s, *work.program, work.own_first, work.pass.from[static_cast<size_t>(rows.rank())]);
+    if (after_pass) after_pass(work);
+    if (!s.training) continue;
+    if (m.plan.options.update_each_pass) check_pass(s, work, step);
+    s.run(work.program->backward);
+    computed = s.done();
+    if (!front.dfeatures.empty()) {
+      s.after(computed);
+      scatter_rows(rows, s.transfer, work.pass, slot.dfeatures.slice_rows(0, work.pass.total), front.dfeatures);
+      gone[work.slot] = s.sent();
+    }
+    if (m.plan.options.update_each_pass) {
+      StepScalars* scalars = m.step_scalars() + 1;
+      scalars->update = m.split_updates++;
+      scalars->gradient_scale = 1.0f / static_cast<float>(work.pass.total);
+      s.run(work.program->update);
+    }
   }
-  throw NonfiniteError(text("the loss is not finite at step ", step, ": the sum over the batch overflows"));
+  for (const Event& event : gone) s.wait(event, Traffic::kRows);
+}
+
+// The front half's way back: a bucket of gradients is summed over the workers as soon as it is complete.
+void run_backward(Running& s) {
+  const Program& front = s.step.front;
+  const bool sum = s.m.team.world() > 1 && !s.m.plan.options.average;
+  size_t bucket = 0;
+  for (size_t k = 0; k < front.backward.size(); ++k) {
+    s.run(front.backward[k]);
+    for (; sum && bucket < front.buckets.size() && front.buckets[bucket].after == k; ++bucket) {
+      s.after(s.done());
+      s.m.team.transfer->all_reduce(s.transfer, {Traffic::kGradients, "sum gradients"},
+                                    front.buckets[bucket].gradients);
+    }
+  }
+}
+
+// Every worker's losses and votes, added up in rank order.
+struct Share {
+  double loss;
+  int64_t correct, rows;
+  int32_t vote;
+};
+static_assert(sizeof(Share) <= kReportBytes);
+
+Share own_share(Running& s, int32_t vote) {
+  s.compute.backend->synchronize(s.compute);
+  Share share{0, 0, s.step.front.rows, vote};
+  for (int64_t n = 0; n < share.rows; ++n) {  // in row order and double precision
+    share.loss += static_cast<double>(s.m.own_loss[static_cast<size_t>(n)]);
+    share.correct += s.m.own_rank[static_cast<size_t>(n)] == 0;  // i32 and f32 alike
+  }
+  return share;
+}
+
+void send_share(Running& s, const Share& share) {
+  const int world = s.m.team.world();
+  std::byte* mine = s.m.reports.data() + static_cast<size_t>(s.m.team.rank()) * kReportBytes;
+  std::memcpy(mine, &share, sizeof share);
+  if (world == 1) return;
+  const int64_t bytes = kReportBytes;
+  s.m.team.transfer->all_gather(s.transfer, {Traffic::kOther, "gather reports"}, In(mine, DType::kU8, {1, bytes}),
+                                View(s.m.reports.data(), DType::kU8, {world, bytes}), s.m.report_blocks);
+}
+
+void read_shares(Running& s) {
+  for (int r = 0; r < s.m.team.world(); ++r) {
+    Share share;
+    std::memcpy(&share, s.m.reports.data() + static_cast<size_t>(r) * kReportBytes, sizeof share);
+    s.report.loss += share.loss;
+    s.report.correct += share.correct;
+    s.report.rows += share.rows;
+    s.report.vote = std::max(s.report.vote, share.vote);
+  }
+}
+
+std::array<int64_t, kTrafficKinds> bytes_so_far(const Team& team) {
+  std::array<int64_t, kTrafficKinds> bytes{};
+  for (int t = 0; team.compute != nullptr && t < kTrafficKinds; ++t) {
+    bytes[static_cast<size_t>(t)] = team.compute->bytes(static_cast<Traffic>(t));
+    if (team.transfer != team.compute) bytes[static_cast<size_t>(t)] += team.transfer->bytes(static_cast<Traffic>(t));
+  }
+  return bytes;
 }
 
 }  // namespace
 
-StepReport train_step(Model& m, Exec& exec, const Batch& batch, const StepSettings& settings) {
-  const Program& program = program_for(m.train, batch.rows);
-  StepScalars scalars;
-  scalars.step = settings.step;
-  scalars.epoch = settings.epoch;
-  scalars.first_row = batch.first_row;
-  scalars.lr = settings.lr;
-  scalars.gradient_scale = 1.0f / static_cast<float>(batch.rows);
-  upload(m, exec, batch, scalars);
+StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSettings& settings) {
+  const Clock::time_point start = Clock::now();
+  const auto bytes_before = bytes_so_far(m.team);
+  Running s{m, compute, m.team.queue, step_for(m.train, batch.global_rows), true, {}};
+  const Program& front = s.step.front;
+  const bool split = !s.step.passes.empty();
+  StepScalars scalars[2];
+  scalars[0].step = scalars[0].update = settings.step;
+  scalars[0].epoch = settings.epoch;
+  scalars[0].first_row = batch.first_row;
+  scalars[0].lr = settings.lr;
+  scalars[0].gradient_scale =
+      1.0f / static_cast<float>(m.plan.options.average ? std::max<int64_t>(batch.rows, 1) : batch.global_rows);
+  scalars[1] = scalars[0];
+  scalars[1].lr = settings.split_lr.value_or(settings.lr);
+  scalars[1].update = m.split_updates;
+  upload(s, batch, scalars);
 
-  run_all(program.forward, exec);
-  const StepReport report = read_loss(program, exec);
-  if (!std::isfinite(report.loss)) name_nonfinite(m, program, exec, settings.step);
-  run_all(program.backward, exec);
-  run_all(program.update, exec);
-  return report;
-}
-
-StepReport evaluate_batch(Model& m, Exec& exec, const Batch& batch, std::vector<float>* logits) {
-  const Program& program = program_for(m.evaluate, batch.rows);
-  upload(m, exec, batch, StepScalars());
-  run_all(program.forward, exec);
-  if (logits != nullptr) {
-    logits->resize(static_cast<size_t>(program.logits.count()));
-    exec.backend->copy(exec, logits->data(), program.logits.data, program.logits.bytes());
+  s.run(front.forward);
+  if (split)
+    run_passes(s, settings.step, nullptr);
+  else
+    keep_losses(s, front, 0, {0, front.rows});
+  send_share(s, own_share(s, settings.vote));
+  const Event reported = s.sent();
+  const auto agree = [&] {
+    read_shares(s);
+    if (!std::isfinite(s.report.loss)) name_nonfinite(m, compute, s.step, settings.step);
+  };
+  if (m.team.world() == 1) agree();
+  run_backward(s);
+  if (m.team.world() > 1) {
+    s.wait(s.sent(), Traffic::kGradients);
+    s.wait(reported, Traffic::kOther);
+    agree();
   }
-  return read_loss(program, exec);
+  s.run(front.update);
+  if (split && !m.plan.options.update_each_pass) {
+    s.run(s.step.passes[0].program->update);
+    ++m.split_updates;
+  }
+  s.report.seconds = since(start);
+  s.report.bytes = bytes_so_far(m.team);
+  for (size_t t = 0; t < bytes_before.size(); ++t) s.report.bytes[t] -= bytes_before[t];
+  return s.report;
 }
 
-EvaluationReport evaluate(Model& m, Exec& exec, Loader& loader, bool confusion,
-                          const std::function<bool()>& stop) {
-  EvaluationReport report;
-  int64_t correct = 0, in_five = 0;
-  double loss = 0;
-  std::vector<float> logits;
-  loader.start(0);
-  while (const Batch* batch = loader.next()) {
-    if (stop && stop()) break;
-    const StepReport step = evaluate_batch(m, exec, *batch, confusion ? &logits : nullptr);
-    loss += step.loss;
-    correct += step.correct;
-    report.rows += step.rows;
-    const Program& program = program_for(m.evaluate, batch->rows);
-    const int32_t* rank = program.row_rank.as<int32_t>();
-    in_five += std::count_if(rank, rank + batch->rows, [](int32_t r) { return r < 5; });
-    if (!confusion) continue;
+StepReport evaluate_batch(Model& m, Exec& compute, const Batch& batch, std::vector<float>* logits) {
+  Running s{m, compute, m.team.queue, step_for(m.evaluate, batch.global_rows), false, {}};
+  const Program& front = s.step.front;
+  upload(s, batch, {});
+  s.run(front.forward);
+  const auto keep_logits = [&](const Program& program, int64_t from, const RowRange& own) {
+    if (logits == nullptr || own.count == 0) return;
     const int64_t classes = program.logits.shape[1];
-    report.confusion.resize(static_cast<size_t>(classes * classes));
-    const int32_t* labels = batch->labels.as<int32_t>();
-    for (int64_t n = 0; n < batch->rows; ++n) {
-      const float* row = logits.data() + n * classes;
-      const int64_t predicted = std::max_element(row, row + classes) - row;
-      ++report.confusion[static_cast<size_t>(labels[n] * classes + predicted)];
-    }
+    logits->resize(static_cast<size_t>(front.rows * classes));
+    compute.backend->copy(compute, logits->data() + own.first * classes, program.logits.data + from * classes * 4,
+                          own.count * classes * 4);
+  };
+  if (s.step.passes.empty()) {
+    keep_losses(s, front, 0, {0, front.rows});
+    keep_logits(front, 0, {0, front.rows});
+  } else {
+    run_passes(s, 0, [&](const PassWork& work) {
+      keep_logits(*work.program, work.own_first, work.pass.from[static_cast<size_t>(m.team.rank())]);
+    });
   }
-  const auto rows = static_cast<double>(std::max<int64_t>(report.rows, 1));
-  report.loss = loss / rows;
-  report.top1 = static_cast<double>(correct) / rows;
-  report.top5 = static_cast<double>(in_five) / rows;
-  return report;
+  const Share share = own_share(s, 0);
+  s.report.loss = share.loss;
+  s.report.correct = share.correct;
+  s.report.rows = share.rows;
+  return s.report;
 }
 
 }  // namespace convoy

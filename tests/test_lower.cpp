@@ -91,7 +91,7 @@ TEST_P(Lower, GradientsAreExact) {
     }
     *model.step_scalars() = StepScalars();
     model.step_scalars()->step = 5;
-    const Program& program = model.train.at(c.rows);
+    const Program& program = model.train.at(c.rows).front;
     reference::Values dlogits(static_cast<size_t>(program.logits.count()));
     for (size_t i = 0; i < dlogits.size(); ++i) dlogits[i] = whole(200, i, 2);
 
@@ -129,7 +129,7 @@ TEST(LowerFusion, AbsorbsWhatFollows) {
   Exec exec = cpu_exec(cpu_backend("auto"), 1);
   const Model model = make_model(net, make_plan(net, 4), options, exec, {4}, {});
   std::vector<std::string> names;
-  for (const Operation& operation : model.train.at(4).forward) names.push_back(operation.name);
+  for (const Operation& operation : model.train.at(4).front.forward) names.push_back(operation.name);
   EXPECT_EQ(names,
             (std::vector<std::string>{"normalize input", "conv_forward features.0", "conv_forward features.3",
                                       "fc_forward classifier.0", "fc_forward classifier.2",

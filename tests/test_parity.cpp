@@ -111,7 +111,7 @@ TEST_P(Parity, ThirtyStepsAsPyTorch) {
       b.pixels = View(pixels.data() + first * image.row(), image.with_rows(count));
       b.labels = View(labels.data() + first, Shape{count});
       b.index = View(index.data() + first, Shape{count});
-      b.rows = count;
+      b.rows = b.global_rows = count;
       return b;
     };
     for (int64_t step = 0; step < kSteps; ++step) {

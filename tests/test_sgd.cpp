@@ -9,7 +9,7 @@ constexpr int kSteps = 5;
 
 StepScalars scalars(int step) {
   StepScalars s;
-  s.step = step;
+  s.update = step;
   s.lr = 0.1f / static_cast<float>(step + 1);
   s.gradient_scale = 1.0f / 32;
   return s;

@@ -39,7 +39,7 @@ struct Data {
     b.pixels = View(pixels.data(), image.with_rows(rows));
     b.labels = View(labels.data(), Shape{rows});
     b.index = View(index.data(), Shape{rows});
-    b.rows = rows;
+    b.rows = b.global_rows = rows;
     return b;
   }
 };

@@ -134,7 +134,8 @@ CONVOY_OPERATIONS(CONVOY_BY_ARGS)
 
 // Numbers that change from step to step. They live in the backend's memory: a recorded step can be replayed.
 struct StepScalars {
-  int64_t step = 0;       // 0-based; keys dropout, counts AdamW's updates
+  int64_t step = 0;       // 0-based; keys dropout
+  int64_t update = 0;     // 0-based; counts AdamW's updates
   int64_t epoch = 0;      // keys augmentation
   int64_t first_row = 0;  // row of the global batch that this worker's first row is
   float lr = 0;

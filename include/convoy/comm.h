@@ -108,6 +108,15 @@ constexpr RowRange part_of(int64_t count, int rank, int world) {
   return {first, (rank + 1) * count / world - first};
 }
 
+// One worker's ends of its two groups, and the queue of its transfers. Empty: a worker alone.
+struct Team {
+  Communicator* compute = nullptr;   // on the critical path: columns, batch norm's statistics
+  Communicator* transfer = nullptr;  // beside it: rows, gradients, reports
+  Exec queue;                        // of `transfer`
+  int rank() const { return compute == nullptr ? 0 : compute->rank(); }
+  int world() const { return compute == nullptr ? 1 : compute->world(); }
+};
+
 // K ranks as threads of this process; one group, rank r at [r].
 std::vector<std::unique_ptr<Communicator>> thread_communicators(int world);
 

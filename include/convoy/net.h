@@ -53,6 +53,7 @@ struct Layer {
   LayerSpec spec;
   std::vector<int> inputs;  // indices of earlier layers; empty for the input
   int line = 0;             // in the net's text, 1-based
+  bool split_outputs = false;  // from here on hybrid mode splits the layers over the workers
 };
 
 struct Net {

@@ -4,10 +4,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "convoy/backend.h"
+#include "convoy/comm.h"
 #include "convoy/data.h"
 #include "convoy/net.h"
 #include "convoy/plan.h"
@@ -35,56 +37,105 @@ struct ModelOptions {
   Normalization normalization;
 };
 
-// One entry of a program: an operation bound to its buffers. `output` is what it wrote (for diagnosis); empty
-// if none.
+// One entry of a program: an operation bound to its buffers, or a transfer that the operations after it wait for.
+// `output` is what it wrote (for diagnosis); empty if none.
 struct Operation {
   std::string name;  // "conv_forward features.0"
   int layer = 0;
   std::function<void(Exec&)> run;
   In output;
+  std::optional<Traffic> transfer = std::nullopt;  // what it is for, when it is one
 };
 
-// A step for a fixed number of rows, as lists that are run in order.
+// Gradients that are summed over the workers as one, once the backward operation `after` is done.
+struct Bucket {
+  size_t after = 0;
+  View gradients;
+};
+
+// One half of a step for a fixed number of rows, as lists that are run in order.
 struct Program {
   int64_t rows = 0;
-  std::vector<Operation> forward, backward, update;  // forward ends with the loss
-  In logits, row_loss, row_rank;
-  View dlogits;  // what the loss leaves for the backward list; empty in evaluation
+  std::vector<Operation> forward, backward, update;  // forward ends with the loss, or with the features
+  std::vector<Bucket> buckets;                       // of the front half, last layer first
+  In logits, row_loss, row_rank;                     // row_rank: i32, or f32 (a sum over workers)
+  View dlogits;   // what the loss leaves for the backward list; empty in evaluation
+  View features;  // what crosses the cut, and its gradient; empty when nothing is split
+  View dfeatures;
+  std::vector<std::shared_ptr<const Blocks>> blocks;  // that operations refer to
   int64_t activation_bytes = 0, scratch_bytes = 0;
+};
+
+// A pass through the split half. The rows of pass p + 1 arrive in one slot while pass p computes in the other.
+struct Slot {
+  View features, dfeatures, labels, row_numbers;
+};
+struct PassWork {
+  Pass pass;
+  const Program* program = nullptr;
+  int slot = 0;
+  int64_t first = 0;      // where the pass's rows stand in the step's order of rows
+  int64_t own_first = 0;  // where this worker's rows stand in the pass
+};
+
+// Everything that a global batch of one size needs.
+struct Step {
+  Program front;
+  std::vector<PassWork> passes;      // none when nothing is split
+  std::vector<int32_t> row_numbers;  // of the global batch, in the passes' order
 };
 
 // Bytes of a run by kind; what `convoy summary` prints.
 struct MemoryReport {
-  int64_t parameters = 0, gradients = 0, optimizer = 0, buffers = 0, activations = 0, scratch = 0, input = 0;
+  int64_t parameters = 0, gradients = 0, optimizer = 0, buffers = 0, activations = 0, exchange = 0,
+          scratch = 0, input = 0;
   int64_t total() const {
-    return parameters + gradients + optimizer + buffers + activations + scratch + input;
+    return parameters + gradients + optimizer + buffers + activations + exchange + scratch + input;
   }
 };
 
-// Everything that lives on the backend, each kind in one arena.
+// What a worker tells the others about a step, in Model::reports.
+constexpr size_t kReportBytes = 64;
+
+// Everything of one worker that lives on the backend, each kind in one arena. Parameters, gradients and optimizer
+// state of the front half come first, those of the split half follow: their owner alone has them.
 struct Model {
   Net net;
   Plan plan;
   ModelOptions options;
+  Team team;
   const Backend* backend = nullptr;
-  std::vector<ParameterSpec> specs;  // parameters(net)
-  std::vector<View> values;          // one a spec: in `parameters`, or in `buffers`
+  std::vector<ParameterSpec> specs;  // parameters(net): whole shapes
+  std::vector<RowRange> own;         // one a spec: the rows of the whole tensor that this worker has
+  std::vector<View> values;          // one a spec, own rows: in `parameters`, or in `buffers`
   std::vector<View> gradients_of;    // one a spec; empty for buffers
   Tensor parameters, gradients, buffers;
   std::array<Tensor, 2> state;  // momentum, or AdamW's m and v
-  Tensor activations, scratch, input, scalars;
-  View pixels, labels, index;                  // the batch on the backend, for plan.rows rows
-  std::map<int64_t, Program> train, evaluate;  // by rows
+  Tensor activations, split_activations, exchange, scratch, input, scalars;
+  View pixels, labels, index;        // the batch on the backend, for plan.rows rows
+  View pass_labels;                  // i32 [batch], in the passes' order
+  std::vector<Slot> slots;           // 1 or 2; none when nothing is split
+  std::map<int64_t, Step> train, evaluate;  // by rows of the global batch
+  std::map<std::pair<int64_t, int>, Program> split_train, split_evaluate;  // by rows of the pass, and slot
+  int64_t split_updates = 0;  // how often the split half was updated: counted by AdamW
+  std::vector<std::unique_ptr<Communicator>> alone;  // the communicator of a worker without a team
+  // Room for what a step brings to the host: loss and rank of each own row, and every worker's report.
+  std::vector<float> own_loss;
+  std::vector<int32_t> own_rank, ordered_labels;
+  std::vector<std::byte> reports;
+  Blocks report_blocks;
   MemoryReport memory() const;
+  // Of the front half and of the split half.
   StepScalars* step_scalars() const { return reinterpret_cast<StepScalars*>(scalars.view().data); }
 };
 
 // Allocates a model, initialises its weights from the seed as PyTorch initialises nn.Conv2d and nn.Linear
 // (uniform in ±1/sqrt(fan_in), weights and biases) and nn.BatchNorm2d (1, 0), and lowers the programs for
-// `rows` (each a batch size that will occur; plan.rows is always among them). Throws Error naming the arena
-// and its bytes when memory is short.
+// the sizes of the global batch that will occur. Initial values depend on the place in the whole tensor, not on
+// the division. Throws Error naming the arena and its bytes when memory is short.
 Model make_model(const Net& net, const Plan& plan, const ModelOptions& options, Exec& exec,
-                 const std::vector<int64_t>& train_rows, const std::vector<int64_t>& evaluate_rows);
+                 const std::vector<int64_t>& train_rows, const std::vector<int64_t>& evaluate_rows,
+                 const Team& team = {});
 
 // The memory that make_model would use, without allocating it.
 MemoryReport model_memory(const Net& net, const Plan& plan, const ModelOptions& options,
@@ -93,9 +144,16 @@ MemoryReport model_memory(const Net& net, const Plan& plan, const ModelOptions& 
 // Where parameter i's optimizer state lies (kind 0 or 1), or an empty view.
 View state_of(const Model& model, size_t spec, int kind);
 
+// What a step of the global batch came to; every worker has the same loss, correct, rows and vote.
 struct StepReport {
   double loss = 0;  // sum over rows
   int64_t correct = 0, rows = 0;
+  int32_t vote = 0;  // the largest of the workers'
+  // This worker's: seconds of the step, those that it waited for transfers, and their bytes (comm.h).
+  double seconds = 0;
+  std::array<double, kTrafficKinds> exposed{};
+  std::array<int64_t, kTrafficKinds> bytes{};
+  double compute_seconds() const { return seconds - exposed[0] - exposed[1] - exposed[2] - exposed[3]; }
 };
 
 // The loss, a weight or an activation is NaN or infinite. Nothing was updated.
@@ -107,14 +165,17 @@ class NonfiniteError : public Error {
 struct StepSettings {
   int64_t step = 0, epoch = 0;
   float lr = 0;
+  std::optional<float> split_lr = std::nullopt;  // of the split half; lr unless given
+  int32_t vote = 0;  // what the workers have to agree on at the end of the step, as StepReport::vote
 };
 
-// One training step: normalise, forward, loss, backward, update. `batch.rows` must be one of the lowered
-// sizes. Throws NonfiniteError, naming the step and the first layer with a non-finite value, before the
-// weights are changed.
+// One training step: normalise, forward, loss, backward, update. `batch.global_rows` must be one of the lowered
+// sizes. Throws NonfiniteError on every worker, naming the step and the first layer with a non-finite value, before
+// the weights are changed (with per-pass updates: before that pass changes them).
 StepReport train_step(Model& model, Exec& exec, const Batch& batch, const StepSettings& settings);
 
-// Forward and loss only. `logits` (rows x classes, host memory) is filled when it is not null.
+// Forward and loss only, of this worker's rows: loss, correct and rows are theirs. `logits` (rows x classes, host
+// memory) is filled when it is not null.
 StepReport evaluate_batch(Model& model, Exec& exec, const Batch& batch, std::vector<float>* logits);
 
 struct EvaluationReport {
@@ -123,7 +184,8 @@ struct EvaluationReport {
   int64_t rows = 0;
   std::vector<int64_t> confusion;  // [label, prediction], row-major; empty unless asked for
 };
-// `stop` is asked before every batch; once it says so the evaluation ends, over the rows so far.
+// Over all workers' rows, and the same on each. `stop` is asked before every batch; once it says so on any worker
+// the evaluation ends, over the rows so far.
 EvaluationReport evaluate(Model& model, Exec& exec, Loader& loader, bool confusion,
                           const std::function<bool()>& stop = nullptr);
 

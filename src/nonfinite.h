@@ -1,0 +1,11 @@
+// Where a loss that is not finite comes from.
+#pragma once
+#include "convoy/train.h"
+
+namespace convoy {
+
+// Runs the forward pass once more, looking at every weight and every result, and throws NonfiniteError with what is
+// found first, on the lowest rank that finds something. Every worker calls it.
+[[noreturn]] void name_nonfinite(Model& m, Exec& exec, const Step& step, int64_t step_number);
+
+}  // namespace convoy
