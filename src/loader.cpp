@@ -68,7 +68,8 @@ struct Loader::Impl {
     const int64_t rows = (full_batch + o.world - 1) / o.world;
     label_offset = aligned(checked_product(rows, image_bytes, "bytes of a batch"));
     index_offset = label_offset + aligned(rows * 4);
-    slot_bytes = index_offset + aligned(rows * 4);
+    all_labels_offset = o.world == 1 ? label_offset : index_offset + aligned(rows * 4);
+    slot_bytes = index_offset + aligned(rows * 4) + (o.world == 1 ? 0 : aligned(full_batch * 4));
     memory.reset(
         static_cast<std::byte*>(::operator new (static_cast<size_t>(bytes()), std::align_val_t{kAlignment})));
     slots.resize(static_cast<size_t>(o.ahead));
@@ -105,6 +106,12 @@ struct Loader::Impl {
       slot.batch.index = View(reinterpret_cast<int32_t*>(slot.memory + index_offset), Shape{rows});
       slot.batch.rows = rows;
       slot.batch.first_row = first;
+      auto* all_labels = reinterpret_cast<int32_t*>(slot.memory + all_labels_offset);
+      slot.batch.global_rows = global_rows;
+      slot.batch.all_labels = View(all_labels, Shape{global_rows});
+      if (options.world > 1)  // else they are `labels`, which the threads write
+        for (int64_t row = 0; row < global_rows; ++row)
+          all_labels[row] = data.labels[static_cast<size_t>(order[static_cast<size_t>(start + row)])];
       slot.global_row = start + first;
       slot.unread = slot.unfinished = rows;
       slot.error = nullptr;
@@ -158,7 +165,8 @@ struct Loader::Impl {
 
   const DataSet& data;
   const Options options;
-  int64_t image_bytes = 0, label_offset = 0, index_offset = 0, slot_bytes = 0, chunk = 1;
+  int64_t image_bytes = 0, label_offset = 0, index_offset = 0, all_labels_offset = 0, slot_bytes = 0,
+          chunk = 1;
   std::unique_ptr<std::byte, Release> memory;
   std::vector<Slot> slots;
   std::vector<std::thread> threads;

@@ -35,14 +35,18 @@ TEST(Loader, AllocatesNothingBetweenStarts) {
   Loader::Options options;
   options.batch = 10;
   options.threads = 2;
-  Loader loader(set, options);
-  for (int64_t epoch = 0; epoch < 2; ++epoch) {
-    loader.start(epoch);
-    loader.next();
-    const int64_t before = allocations;
-    while (loader.next()) {
+  for (const int world : {1, 3}) {
+    options.world = world;
+    options.rank = world - 1;
+    Loader loader(set, options);
+    for (int64_t epoch = 0; epoch < 2; ++epoch) {
+      loader.start(epoch);
+      loader.next();
+      const int64_t before = allocations;
+      while (loader.next()) {
+      }
+      EXPECT_EQ(allocations - before, 0);
     }
-    EXPECT_EQ(allocations - before, 0);
   }
 }
 

@@ -161,8 +161,40 @@ TEST(Loader, RanksShareEveryGlobalBatch) {
   }
 }
 
+// From the first batch of an epoch, and after a jump into another one.
+TEST(Loader, EveryRankKnowsTheLabelsOfTheGlobalBatch) {
+  const DataSet set = numbers(67);
+  for (const int world : {1, 2, 3, 5}) {
+    for (int rank = 0; rank < world; ++rank) {
+      Loader loader(set, options(16, 2, 2, rank, world));
+      for (const int64_t epoch : {0, 3}) {
+        const std::vector<int32_t> order = epoch_order(67, 5, epoch, true);
+        loader.start(epoch, epoch == 3 ? 2 : 0);
+        for (int64_t b = epoch == 3 ? 2 : 0; b < 5; ++b) {
+          const Batch* batch = loader.next();
+          ASSERT_NE(batch, nullptr);
+          const int64_t rows = b < 4 ? 16 : 3;  // of 3 rows, two of five workers have none
+          ASSERT_EQ(batch->rows, (rank + 1) * rows / world - rank * rows / world);
+          ASSERT_EQ(batch->global_rows, rows);
+          ASSERT_EQ(batch->all_labels.shape, (Shape{rows}));
+          ASSERT_EQ(batch->all_labels.dtype, DType::kI32);
+          ASSERT_EQ(reinterpret_cast<uintptr_t>(batch->all_labels.data) % 64, 0u);
+          const int32_t* all = batch->all_labels.as<int32_t>();
+          for (int64_t row = 0; row < rows; ++row)
+            ASSERT_EQ(all[row], order[static_cast<size_t>(16 * b + row)] % 7) << "row " << row;
+          for (int64_t row = 0; row < batch->rows; ++row)
+            ASSERT_EQ(batch->labels.as<int32_t>()[row], all[batch->first_row + row]);
+        }
+        EXPECT_EQ(loader.next(), nullptr);
+      }
+    }
+  }
+}
+
 TEST(Loader, UsesItsOwnMemoryOnly) {
   const DataSet set = numbers(500);
+  const Loader second(set, options(20, 2, 3, 1, 2));
+  EXPECT_EQ(second.bytes(), 3 * (64 + 64 + 64 + 128));  // 10 rows, and 20 labels
   Loader loader(set, options(20, 2, 3));
   EXPECT_EQ(loader.bytes(), 3 * (128 + 128 + 128));  // 20 rows of 6 and 4 and 4 bytes, each rounded up to 64
   std::vector<const std::byte*> places;

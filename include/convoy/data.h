@@ -57,6 +57,8 @@ struct Batch {
   View index;   // i32 [rows]: place in the data set, keys the augmentation
   int64_t rows = 0;
   int64_t first_row = 0;  // row of the global batch that row 0 is
+  int64_t global_rows = 0;
+  In all_labels;  // i32 [global_rows]: of the whole global batch, which every worker knows
 };
 
 // The order of an epoch: a permutation of [0, count) that depends on (seed, epoch) only; the identity without
