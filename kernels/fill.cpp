@@ -14,6 +14,13 @@ void fill(Exec& ex, const FillArgs& a) {
   });
 }
 
+void scale(Exec& ex, const ScaleArgs& a) {
+  float* y = output(a.y, a.y.shape, "y");
+  for_chunks(ex, a.y.count(), [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) y[i] *= a.factor;
+  });
+}
+
 void count_nonfinite(Exec& ex, const CountNonfinite& a) {
   const float* x = input(a.x, a.x.shape, "x");
   check_operand(a.out, Shape{1}, "out");

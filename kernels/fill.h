@@ -1,4 +1,4 @@
-// fill: y = value. count_nonfinite: out[0] (i32) = how many elements of x are NaN or infinite. Any shape,
+// fill: y = value. scale: y *= factor. count_nonfinite: out[0] (i32) = how many elements of x are NaN or infinite. Any shape,
 // f32, contiguous.
 #pragma once
 #include "convoy/tensor.h"
@@ -7,6 +7,11 @@ namespace convoy {
 
 struct FillArgs {
   float value = 0;
+  Out y;
+};
+
+struct ScaleArgs {
+  float factor = 1;
   Out y;
 };
 

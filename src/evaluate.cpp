@@ -48,26 +48,31 @@ void add_up(const Model& m, Exec& exec, Totals& totals) {
   totals = sum;
 }
 
-// Whether any worker wants to stop.
-bool agreed(const Model& m, Exec& exec, bool stop) {
-  if (m.team.world() == 1) return stop;
-  float votes = stop ? 1 : 0;
-  m.team.compute->all_reduce(exec, {Traffic::kOther, "vote"}, View(&votes, Shape{1}));
+// The largest of the workers' votes.
+int32_t agreed(Model& m, Exec& exec, int32_t vote) {
+  const int world = m.team.world();
+  if (world == 1) return vote;
+  std::vector<int32_t> all(static_cast<size_t>(world));
+  int32_t* mine = &all[static_cast<size_t>(m.team.rank())];
+  *mine = vote;
+  m.team.compute->all_gather(exec, {Traffic::kOther, "vote"}, View(mine, Shape{1}),
+                             View(all.data(), Shape{world}), m.report_blocks);
   exec.backend->synchronize(exec);
-  return votes > 0;
+  return *std::max_element(all.begin(), all.end());
 }
 
 }  // namespace
 
 EvaluationReport evaluate(Model& m, Exec& exec, Loader& loader, bool confusion,
-                          const std::function<bool()>& stop) {
+                          const std::function<int32_t()>& stop) {
   Totals totals;
   const int64_t classes = output_shapes(m.net, 1).back().row();
   if (confusion) totals.confusion.resize(static_cast<size_t>(classes * classes));
   std::vector<float> logits;
+  int32_t stopped = 0;
   loader.start(0);
   while (const Batch* batch = loader.next()) {
-    if (stop && agreed(m, exec, stop())) break;
+    if (stop && (stopped = agreed(m, exec, stop())) != 0) break;
     const StepReport step = evaluate_batch(m, exec, *batch, confusion ? &logits : nullptr);
     totals.loss += step.loss;
     totals.correct += step.correct;
@@ -89,6 +94,7 @@ EvaluationReport evaluate(Model& m, Exec& exec, Loader& loader, bool confusion,
   report.top1 = static_cast<double>(totals.correct) / rows;
   report.top5 = static_cast<double>(totals.in_five) / rows;
   report.rows = totals.rows;
+  report.stopped = stopped;
   report.confusion = std::move(totals.confusion);
   return report;
 }

@@ -30,7 +30,8 @@ struct Bindings {
   View sum_of_squares;                             // [2]: of the front half, or of all; of the split half
   const StepScalars* scalars = nullptr;            // [2]: of the front half, of the split half
   View pixels, labels, index, mean, stddev;
-  Slot slot;  // of the split half's program
+  Slot slot;                // of the split half's program
+  bool accumulate = false;  // weight gradients: adds to those of the passes before
 };
 
 enum class Half : uint8_t { kFront, kSplit };

@@ -110,7 +110,7 @@ void Lowering::forward(int i, const Conv& conv) {
       dy = unpool.dx;
     }
     const ConvBackwardWeights weights{
-        shape, x, dy, gradient(i, ParameterSpec::kWeight), gradient(i, ParameterSpec::kBias), true};
+        shape, x, dy, gradient(i, ParameterSpec::kWeight), gradient(i, ParameterSpec::kBias), !b_.accumulate};
     emit(program.backward, i, weights, {x, dy}, weights.dw);
     if (!wants_gradient(from)) return;
     const In mask = mask_for(from);
@@ -137,7 +137,7 @@ void Lowering::forward(int i, const Fc& fc) {
   backward_.push_back([=] {
     const View dy = masked_gradient(last, relu);
     const FcBackwardWeights weights{x, dy, gradient(i, ParameterSpec::kWeight),
-                                    gradient(i, ParameterSpec::kBias), true};
+                                    gradient(i, ParameterSpec::kBias), !b_.accumulate};
     emit(program.backward, i, weights, {x, dy}, weights.dw);
     if (!wants_gradient(from)) return;
     const In mask = mask_for(from);

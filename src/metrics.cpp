@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -65,13 +66,23 @@ void MetricsWriter::line(const std::string& json) {
 }
 
 void MetricsWriter::write(const StepMetrics& m) {
-  line(dump(Json{{"event", "step"},
-                 {"step", m.step},
-                 {"epoch", m.epoch},
-                 {"loss", m.loss},
-                 {"lr", m.lr},
-                 {"images_per_second", m.images_per_second}},
-            -1));
+  Json json{{"event", "step"},
+            {"step", m.step},
+            {"epoch", m.epoch},
+            {"loss", m.loss},
+            {"lr", m.lr},
+            {"images_per_second", m.images_per_second}};
+  if (m.workers > 1) {  // means per step
+    const auto steps = static_cast<double>(std::max<int64_t>(m.steps, 1));
+    json["step_seconds"] = m.sums.seconds / steps;
+    json["compute_seconds"] = m.sums.compute_seconds() / steps;
+    for (const auto& [kind, name] : {std::pair{Traffic::kRows, "row"}, std::pair{Traffic::kColumns, "column"},
+                                     std::pair{Traffic::kGradients, "gradient"}, std::pair{Traffic::kOther, "other"}}) {
+      json[text("exposed_", name, "_seconds")] = m.sums.exposed[static_cast<size_t>(kind)] / steps;
+      json[text(name, "_bytes")] = static_cast<double>(m.sums.bytes[static_cast<size_t>(kind)]) / steps;
+    }
+  }
+  line(dump(json, -1));
 }
 
 void MetricsWriter::write(const EpochMetrics& m) {
@@ -101,6 +112,7 @@ void write_summary(const std::string& dir, const Settings& settings, const RunSu
                   {"training_seconds", s.training_seconds},
                   {"total_seconds", s.total_seconds},
                   {"device", s.device},
+                  {"workers", s.workers},
                   {"threads", s.threads},
                   {"version", version()},
                   {"commit", commit()},

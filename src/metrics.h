@@ -8,6 +8,7 @@
 #include <limits>
 #include <string>
 
+#include "convoy/train.h"
 #include "settings.h"
 
 namespace convoy {
@@ -17,6 +18,9 @@ constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
 struct StepMetrics {
   int64_t step = 0, epoch = 0;
   double loss = kNotMeasured, lr = 0, images_per_second = kNotMeasured;
+  int workers = 1;
+  int64_t steps = 0;  // since the line before
+  StepReport sums;    // of their seconds, waiting and bytes: of rank 0, written for several workers
 };
 struct EpochMetrics {
   int64_t step = 0, epoch = 0;
@@ -54,7 +58,8 @@ struct RunSummary {
   double images_per_second = kNotMeasured;  // of training, without start-up and evaluation
   double training_seconds = 0, total_seconds = 0;
   std::string device;  // "cpu-avx512"
-  int64_t threads = 0;
+  int64_t threads = 0;  // of a worker
+  int workers = 1;
 };
 
 // Writes DIR/summary.json (to a temporary name, then renamed), with the settings, versions and commit.

@@ -86,6 +86,7 @@ float initial_value(const ParameterSpec& spec, float random) {
 void initialize(Model& model, Exec& exec) {
   constexpr int64_t kPart = 4096;
   std::array<float, kPart> part;
+  const uint64_t seed = model.options.initial_seed.value_or(model.options.seed);
   for (size_t i = 0; i < model.specs.size(); ++i) {
     // A worker's rows start anywhere in a group of four random numbers.
     const int64_t start = model.own[i].first * model.specs[i].shape.row();
@@ -96,7 +97,7 @@ void initialize(Model& model, Exec& exec) {
       for (int64_t j = 0; j < count; ++j) {
         const int64_t element = start + first + j;
         if (j == 0 || element % 4 == 0)
-          random = philox(model.options.seed, static_cast<uint32_t>(element / 4), 0, 0,
+          random = philox(seed, static_cast<uint32_t>(element / 4), 0, 0,
                           kInitStream + static_cast<uint32_t>(i));
         part[static_cast<size_t>(j)] = initial_value(model.specs[i], uniform_float(random.v[element % 4]));
       }
@@ -277,8 +278,9 @@ Step make_step(Model& m, Bindings& b, int64_t rows, bool training) {
     for (int r = 0; r < m.team.rank(); ++r) work.own_first += pass.rows[static_cast<size_t>(r)];
     const std::vector<int32_t> numbers = rows_of(pass, m.team.world(), rows);
     step.row_numbers.insert(step.row_numbers.end(), numbers.begin(), numbers.end());
-    Program& program = programs[{pass.total, work.slot}];
     b.slot = m.slots[static_cast<size_t>(work.slot)];
+    b.accumulate = !step.passes.empty() && !m.plan.options.update_each_pass;
+    Program& program = programs[{pass.total, work.slot, b.accumulate}];
     if (program.forward.empty())
       program = lower(b, Half::kSplit, pass.total, rows, training, m.split_activations.view().data);
     work.program = &program;

@@ -24,6 +24,7 @@ std::vector<Setting> make_table() {
   const char* data = "Net and data";
   const char* length = "Length of the run (it ends where the first of the given limits is reached)";
   const char* training = "Training";
+  const char* workers = "Several workers";
   const char* machine = "Machine";
   const char* run = "Run directory";
   static const std::string default_epochs = text(kDefaultEpochs, " when no limit is given");
@@ -77,8 +78,36 @@ std::vector<Setting> make_table() {
       {"lr-gamma", Real{&S::lr_gamma, 0, 1}, "X", "--lr-schedule step: factor of a drop", training, nullptr},
       {"seed", Whole{&S::seed, 0, std::numeric_limits<int64_t>::max()}, "N",
        "Seed of weights, order, augmentation and dropout", training, nullptr},
-      {"threads", Whole{&S::threads, 0, 4096}, "N", "OpenMP threads; 0: all that this process may use",
-       machine, nullptr},
+      {"workers", Whole{&S::workers, 0, 1024}, "K",
+       "Workers as threads of this process; under mpirun or srun --mpi=pmix one worker a rank", workers, "1"},
+      {"parallel", Word{&S::parallel, {"data", "hybrid", "model"}}, "data|hybrid|model",
+       "data: every worker holds all weights; hybrid: fully connected layers are split over the workers; "
+       "model: every layer with weights is",
+       workers, nullptr},
+      {"scheme", Word{&S::scheme, {"a", "b", "c"}}, "a|b|c",
+       "How rows reach the split layers: all at once, one sender a pass, everyone a part a pass", workers,
+       "c; with --parallel model a"},
+      {"fc-batch-size", Whole{&S::fc_batch_size, 1, kManyRows}, "N", "Rows of a pass through the split layers",
+       workers, "scheme a: --batch-size; b, c: a worker's share of it"},
+      {"fc-update", Word{&S::fc_update, {"step", "pass"}}, "step|pass",
+       "Update the split layers once a step, or after each pass (schemes b and c)", workers, nullptr},
+      {"fc-lr", Real{&S::fc_lr, 0, kHuge, true}, "X", "Learning rate of the split layers", workers, "--lr"},
+      {"batchnorm", Word{&S::batchnorm, {"sync", "local"}}, "sync|local",
+       "Statistics over the global batch, or over each worker's rows", workers, nullptr},
+      {"sync", Word{&S::sync, {"step", "average"}}, "step|average",
+       "Sum gradients in each step, or train apart and average the weights from time to time", workers,
+       nullptr},
+      {"average-every", Word{&S::average_every, {}, true}, "H|epoch",
+       "--sync average: steps, or epochs with the suffix epoch, between two averages", workers, nullptr},
+      {"average-init", Word{&S::average_init, {"same", "different"}}, "same|different",
+       "--sync average: whether the workers start from the same weights", workers, nullptr},
+      {"link-gbps", Real{&S::link_gbps, 0, kHuge}, "X",
+       "Simulated link: GB/s of each worker, out and in; 0: none", workers, nullptr},
+      {"link-us", Real{&S::link_us, 0, kHuge}, "Y", "Simulated link: microseconds a message", workers, nullptr},
+      {"trace", Word{&S::trace, {}}, "FILE", "Write a trace of all queues for Perfetto or chrome://tracing",
+       workers, nullptr},
+      {"threads", Whole{&S::threads, 0, 4096}, "N",
+       "OpenMP threads of a worker; 0: its share of all that this process may use", machine, nullptr},
       {"isa", Word{&S::isa, {"auto", "plain", "avx2", "avx512"}}, "auto|plain|avx2|avx512",
        "Instruction set of the kernels; auto: the best one of this machine", machine, nullptr},
       {"out", Word{&S::out, {}}, "DIR", "Run directory", run, "runs/<model>-<time>"},
@@ -164,17 +193,17 @@ void set_from_text(const Setting& setting, const std::string& value, Settings& s
   }
 }
 
-Every parse_every(const std::string& value) {
+Every parse_every(const char* option, const std::string& value) {
   const std::string suffix = "epoch";
   Every every;
-  std::string count = value;
+  std::string count = value == suffix ? "1epoch" : value;
   if (count.size() > suffix.size() &&
       count.compare(count.size() - suffix.size(), suffix.size(), suffix) == 0) {
     every.epochs = true;
     count.resize(count.size() - suffix.size());
   }
   if (count.empty() || count.size() > 15 || count.find_first_not_of("0123456789") != std::string::npos)
-    input_error("--checkpoint-every '", value, "': expected steps, such as 500, or epochs, such as 1epoch");
+    input_error("--", option, " '", value, "': expected steps, such as 500, or epochs, such as 1epoch");
   every.count = std::stoll(count);
   return every;
 }
@@ -219,7 +248,35 @@ void resolve(Settings& s, const Given& given) {
     input_error("--lr-schedule ", s.lr_schedule,
                 " has to know the length of the run: give --epochs or --steps");
 
-  parse_every(s.checkpoint_every);
+  const bool splits = s.parallel != "data";
+  for (const char* name : {"scheme", "fc-batch-size", "fc-lr"})
+    if (given.count(name) != 0 && !splits)
+      input_error("--", name, " has no meaning with --parallel data, which splits no layer: give --parallel "
+                  "hybrid, or leave it out");
+  if (s.fc_update == "pass" && !splits)
+    input_error("--fc-update pass needs split layers: give --parallel hybrid");
+  if (s.parallel == "model" && given.count("scheme") == 0) s.scheme = "a";
+  if (s.fc_update == "pass" && s.scheme == "a")
+    input_error("--fc-update pass has no meaning with --scheme a, which has one pass: give --scheme b or c");
+  if (s.fc_update == "pass" && s.clip_norm > 0)
+    input_error("--clip-norm needs the gradient of all layers, which --fc-update pass does not wait for: leave "
+                "one of them out");
+  if (s.fc_batch_size > 0 && s.scheme == "a" && s.fc_batch_size != s.batch_size)
+    input_error("--fc-batch-size ", s.fc_batch_size, " with --scheme a, whose one pass has all ", s.batch_size,
+                " rows: give --scheme b or c");
+  if (s.fc_batch_size > s.batch_size)
+    input_error("--fc-batch-size ", s.fc_batch_size, " is more than --batch-size ", s.batch_size);
+  for (const char* name : {"average-every", "average-init"})
+    if (given.count(name) != 0 && s.sync != "average")
+      input_error("--", name, " has no meaning without --sync average");
+  if (s.sync == "average" && splits)
+    input_error("--sync average averages whole nets, --parallel ", s.parallel,
+                " splits them: give --parallel data");
+  if (parse_every("average-every", s.average_every).count == 0)
+    input_error("--average-every 0: the workers would never hear of each other");
+  if (s.link_us > 0 && s.link_gbps == 0) input_error("--link-us needs --link-gbps, the speed of the link");
+
+  parse_every("checkpoint-every", s.checkpoint_every);
   parse_mean(s.mean);
   parse_stddev(s.stddev);
   for (const auto& [name, value] : {std::pair{"--model", s.model}, std::pair{"--data", s.data}})
@@ -280,6 +337,19 @@ DataOptions data_options(const Settings& settings) {
   options.image_size = settings.image_size;
   options.seed = static_cast<uint64_t>(settings.seed);
   return options;
+}
+
+PlanOptions plan_options(const Settings& s, int rank, int world) {
+  PlanOptions o;
+  o.rank = rank;
+  o.world = world;
+  o.parallel = s.parallel == "hybrid" ? Parallel::kHybrid : s.parallel == "model" ? Parallel::kModel : Parallel::kData;
+  o.scheme = s.scheme == "a" ? Scheme::kA : s.scheme == "b" ? Scheme::kB : Scheme::kC;
+  o.fc_batch_size = s.fc_batch_size;
+  o.update_each_pass = s.fc_update == "pass";
+  o.sync_batchnorm = s.batchnorm == "sync";
+  o.average = s.sync == "average" && world > 1;
+  return o;
 }
 
 }  // namespace convoy

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "convoy/data.h"
+#include "convoy/plan.h"
 
 namespace convoy {
 
@@ -41,8 +42,21 @@ struct Settings {
   double lr_step_every = 30;  // epochs
   double lr_gamma = 0.1;
   int64_t seed = 0;
+  // How the work is divided
+  int64_t workers = 0;            // 0: one a rank under MPI, else one
+  std::string parallel = "data";  // data, hybrid, model
+  std::string scheme = "c";       // a, b, c; hybrid and model (model: a)
+  int64_t fc_batch_size = 0;      // rows of a pass; 0: all for scheme a, a worker's share for b and c
+  std::string fc_update = "step";  // step, pass
+  double fc_lr = 0;                // of the split half; 0: lr
+  std::string batchnorm = "sync";  // sync, local
+  std::string sync = "step";       // step, average
+  std::string average_every = "1epoch";
+  std::string average_init = "same";  // same, different
+  double link_gbps = 0, link_us = 0;  // a simulated link; 0: none
+  std::string trace;                  // file; empty: none
   // On what
-  int64_t threads = 0;       // 0: all that this process may use
+  int64_t threads = 0;       // of a worker; 0: the worker's share of what this process may use
   std::string isa = "auto";  // auto, plain, avx2, avx512
   // What is kept
   std::string out;                          // empty: runs/<model>-<time> (run_dir.h)
@@ -129,13 +143,12 @@ void drop_overruled(Settings& settings, const Settings& file, Given& from_file, 
 // fills the defaults that depend on other settings (epochs, and AdamW's lr and weight decay).
 void resolve(Settings& settings, const Given& given);
 
-// "500": every 500 steps; "1epoch": at the end of each epoch; "0": never. Throws InputError naming
-// --checkpoint-every.
+// "500": every 500 steps; "1epoch": at the end of each epoch; "0": never. Throws InputError naming the option.
 struct Every {
   int64_t count = 0;
   bool epochs = false;
 };
-Every parse_every(const std::string& text);
+Every parse_every(const char* option, const std::string& text);
 
 // What is wrong with a value, as "expected ...", or "" if nothing is.
 std::string problem(const Setting::Whole& kind, int64_t value);
@@ -160,5 +173,8 @@ std::vector<float> parse_stddev(const std::string& text);
 void apply_normalization(const Settings& settings, Normalization& normalization);
 
 DataOptions data_options(const Settings& settings);
+
+// What the settings say about the division of the work, for one of `world` workers.
+PlanOptions plan_options(const Settings& settings, int rank, int world);
 
 }  // namespace convoy

@@ -5,13 +5,17 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <mutex>
 #include <sstream>
 
+#include "average.h"
 #include "batches.h"
 #include "config.h"
+#include "from_leader.h"
 #include "next_commands.h"
 #include "signals.h"
 #include "version.h"
+#include "workers.h"
 
 namespace convoy {
 namespace {
@@ -22,7 +26,9 @@ double since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-ModelOptions model_options(const Settings& s, const DataSets& data) {
+constexpr int32_t kOutOfTime = 1000;  // above every signal's number
+
+ModelOptions model_options(const Settings& s, const DataSets& data, const Team& team) {
   ModelOptions o;
   o.loss = s.loss == "logistic" ? Loss::kLogistic : Loss::kSoftmax;
   o.optimizer.kind = s.optimizer == "adamw" ? OptimizerKind::kAdamw : OptimizerKind::kSgd;
@@ -31,11 +37,45 @@ ModelOptions model_options(const Settings& s, const DataSets& data) {
   o.optimizer.nesterov = s.nesterov;
   o.optimizer.clip_norm = static_cast<float>(s.clip_norm);
   o.seed = static_cast<uint64_t>(s.seed);
+  if (s.sync == "average" && s.average_init == "different")
+    o.initial_seed = o.seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(team.rank());
   o.augment = s.augment == "standard";
   o.augment_flip = data.augment_flip;
   o.augment_pad = data.augment_pad;
   o.normalization = data.normalization;
   return o;
+}
+
+// How the work is divided, in a few words.
+std::string mode_text(const Settings& s) {
+  if (s.sync == "average") return "training apart, averaged every " + s.average_every;
+  if (s.parallel == "data") return "data-parallel";
+  return text(s.parallel == "hybrid" ? "hybrid" : "model-parallel", ", scheme ", s.scheme,
+              s.fc_update == "pass" ? ", fully connected layers updated each pass" : "");
+}
+
+// What must be the same for all workers of a run.
+std::vector<std::pair<std::string, std::string>> run_facts(const Settings& settings, const DataSets& data,
+                                                           const Exec& exec) {
+  std::vector<std::pair<std::string, std::string>> facts = {
+      {"version", version()},
+      {"commit", commit()},
+      {"kernels", exec.backend->name},
+      {"net", net_text(adapt_net(load_net(settings.model), data.train.image, data.train.classes))},
+      {"settings", config_text(settings)},
+      {"training images", text(data.train.count())},
+      {"test images", text(data.test.count())},
+      {"classes", text(data.train.classes)}};
+  for (const DataSet* set : {&data.train, &data.test}) {
+    uint64_t hash = 14695981039346656037u;  // FNV-1a
+    for (const int32_t label : set->labels) hash = (hash ^ static_cast<uint32_t>(label)) * 1099511628211u;
+    facts.emplace_back(text("hash of the labels of ", set->name), text(hash));
+  }
+  return facts;
+}
+
+bool has_summary(const std::string& dir) {
+  return std::filesystem::exists(dir + "/summary.json");
 }
 
 std::string channels_text(const std::vector<float>& numbers) {
@@ -47,26 +87,29 @@ std::string channels_text(const std::vector<float>& numbers) {
 
 }  // namespace
 
-TrainingRun::TrainingRun(const Settings& settings, const RunDir& dir)
-    : settings_(settings), data_(load_data(data_options(settings))) {
-  apply_normalization(settings, data_.normalization);
-  const Backend& backend = cpu_backend(settings.isa);
+TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, const RunDir& dir, const Team& team,
+                         const Exec& exec)
+    : settings_(settings), data_(data), team_(team), exec_(exec) {
   net_ = adapt_net(load_net(settings.model), data_.train.image, data_.train.classes);
-  exec_ = cpu_exec(backend, static_cast<int>(settings.threads));
-  const int64_t train = data_.train.count(), test = data_.test.count(), batch = settings.batch_size;
+  const int64_t train = data_.train.count(), test = data_.test.count();
+  const int64_t batch = std::min(settings.batch_size, std::max(train, test));
   steps_per_epoch_ = batches_of(train, batch);
   total_steps_ = total_steps(settings, steps_per_epoch_);
   schedule_ = make_schedule(settings, steps_per_epoch_);
-  checkpoint_every_ = parse_every(settings.checkpoint_every);
-  model_ =
-      make_model(net_, make_plan(net_, std::min(batch, std::max(train, test))),
-                 model_options(settings, data_), exec_, batch_rows(train, batch), batch_rows(test, batch));
+  checkpoint_every_ = parse_every("checkpoint-every", settings.checkpoint_every);
+  average_every_ = parse_every("average-every", settings.average_every);
+  const Plan plan = make_plan(net_, batch, plan_options(settings, team.rank(), team.world()));
+  model_ = make_model(net_, plan, model_options(settings, data_, team), exec_, batch_rows(train, batch),
+                      batch_rows(test, batch), team);
+  averages_ = plan.options.average;
 
   Loader::Options loading;
   loading.batch = batch;
   loading.seed = static_cast<uint64_t>(settings.seed);
   loading.shuffle = !settings.no_shuffle;
   loading.threads = data_.train.decodes ? exec_.threads : 1;
+  loading.rank = team.rank();
+  loading.world = team.world();
   train_loader_ = std::make_unique<Loader>(data_.train, loading);
   if (test > 0) {
     loading.shuffle = false;
@@ -74,6 +117,8 @@ TrainingRun::TrainingRun(const Settings& settings, const RunDir& dir)
   }
   if (!settings.init.empty() && dir.from.empty()) load_initial();
   if (!dir.from.empty()) resume(dir.from);
+  averaged_step_ = step_;
+  if (!leads()) return;
   dir_ = make_run_dir(dir, settings.model);
   write_config(dir_, settings_);
   metrics_ = std::make_unique<MetricsWriter>(dir_ + "/metrics.jsonl", resumed_ ? step_ : -1);
@@ -87,7 +132,7 @@ void TrainingRun::load_initial() {
   HostTensors weights = host_tensors(model_);
   weights.state.clear();  // a new run: its optimizer starts from nothing
   const LoadReport report = load_parameters(TensorFile(settings_.init), net_, weights, load);
-  if (report.last_layer_kept)
+  if (report.last_layer_kept && leads())
     std::printf("%s has another number of classes: the last layer keeps its random weights\n",
                 settings_.init.c_str());
 }
@@ -113,32 +158,28 @@ void TrainingRun::resume(const std::string& from) {
     batch_in_epoch_ = record.batch_in_epoch;
     epoch_sums_ = record.epoch_so_far;
     best_accuracy_ = record.best_accuracy;
+    model_.split_updates = record.split_updates;
   };
   FoundCheckpoint found;
   if (std::filesystem::is_directory(from))
     found = find_latest(from, use);
   else
     use(found.file = from);
-  if (!found.warning.empty()) std::fprintf(stderr, "convoy: warning: %s\n", found.warning.c_str());
+  if (!found.warning.empty() && leads()) std::fprintf(stderr, "convoy: warning: %s\n", found.warning.c_str());
   if (batch_in_epoch_ > steps_per_epoch_)
     input_error(found.file, ": stopped after batch ", batch_in_epoch_, " of an epoch, which has only ",
                 steps_per_epoch_, " here; resume with the same --data and --batch-size");
   resumed_ = true;
   saved_step_ = step_;
   epoch_measured_ = batch_in_epoch_ == 0;
-  std::printf("resumed %s: step %" PRId64 ", epoch %" PRId64 "\n", found.file.c_str(), step_, epoch_ + 1);
+  check_agreement(team_, {{"step of the checkpoint", text(step_)}});  // they looked for it apart
+  if (leads()) std::printf("resumed %s: step %" PRId64 ", epoch %" PRId64 "\n", found.file.c_str(), step_, epoch_ + 1);
 }
 
 int TrainingRun::run() {
-  const std::string summary = dir_ + "/summary.json";
-  if (resumed_ && all_steps_done() && std::filesystem::exists(summary)) return nothing_left();
-  std::filesystem::remove(summary);  // of the shorter run that is gone on with
-  std::printf("%s (%" PRId64 " parameters) on %s: %" PRId64 " training and %" PRId64
-              " test images, batch %" PRId64 ", %s, %d thread%s\n",
-              net_.name.c_str(), parameter_count(net_), settings_.data.c_str(), data_.train.count(),
-              data_.test.count(), settings_.batch_size, exec_.backend->name, exec_.threads,
-              exec_.threads == 1 ? "" : "s");
-  std::fflush(stdout);
+  if (resumed_ && all_steps_done() && from_leader(team_, exec_, leads() && has_summary(dir_)) != 0)
+    return leads() ? nothing_left() : 0;
+  if (leads()) announce();
   catch_signals();
   try {
     train();
@@ -148,21 +189,33 @@ int TrainingRun::run() {
                          ? text("the last good checkpoint is ", checkpoint_path(dir_, saved_step_))
                          : "no checkpoint was due before"));
   }
-  const int signal = caught_signal();
-  if (signal == 0 || (all_steps_done() && epoch_measured_)) {
+  if (stop_ == 0 || stop_ == kOutOfTime || (all_steps_done() && epoch_measured_)) {
     finish();
     return 0;
   }
   if (saved_step_ != step_) save(false);
-  progress_->line(text("stopped by ", signal_name(signal), " after step ", step_,
-                       "; go on with: ", resume_command(dir_)));
+  if (leads())
+    progress_->line(text("stopped by ", signal_name(stop_), " after step ", step_,
+                         "; go on with: ", resume_command(dir_)));
   return kExitAgain;
+}
+
+void TrainingRun::announce() const {
+  std::filesystem::remove(dir_ + "/summary.json");  // of the shorter run that is gone on with
+  std::printf("%s (%" PRId64 " parameters) on %s: %" PRId64 " training and %" PRId64
+              " test images, batch %" PRId64 ", %s, ",
+              net_.name.c_str(), parameter_count(net_), settings_.data.c_str(), data_.train.count(),
+              data_.test.count(), settings_.batch_size, exec_.backend->name);
+  if (team_.world() > 1)
+    std::printf("%d workers (%s) of ", team_.world(), mode_text(settings_).c_str());
+  std::printf("%d thread%s\n", exec_.threads, exec_.threads == 1 ? "" : "s");
+  std::fflush(stdout);
 }
 
 // Up to the end of the run or to a signal.
 void TrainingRun::train() {
   if (epoch_at_end()) end_epoch(true);  // a signal came before this evaluation was done
-  bool over = all_steps_done() || caught_signal() != 0;
+  bool over = all_steps_done() || stop_ != 0;
   while (!over) {
     train_loader_->start(epoch_, batch_in_epoch_);
     auto start = Clock::now();
@@ -174,17 +227,9 @@ void TrainingRun::train() {
       seconds_ += seconds;
       epoch_seconds_ += seconds;
       window_seconds_ += seconds;
-      const StepMetrics now{
-          step_, epoch_, window_loss_ / static_cast<double>(std::max<int64_t>(window_steps_, 1)),
-          learning_rate(schedule_, step_ - 1), static_cast<double>(window_rows_) / window_seconds_};
-      progress_->step(now);
-      if (step_ % settings_.log_every == 0) {
-        metrics_->write(now);
-        window_seconds_ = window_loss_ = 0;
-        window_rows_ = window_steps_ = 0;
-      }
+      report_step();
       if (epoch_at_end()) end_epoch(true);
-      over = over || caught_signal() != 0;
+      over = over || stop_ != 0;
       if (checkpoint_due(batch_in_epoch_ == 0)) save(false);
       start = Clock::now();
     }
@@ -192,9 +237,38 @@ void TrainingRun::train() {
   if (!epoch_measured_) end_epoch(epoch_at_end());
 }
 
+void TrainingRun::report_step() {
+  if (!leads()) return;
+  StepMetrics now;
+  now.step = step_;
+  now.epoch = epoch_;
+  now.loss = window_loss_ / static_cast<double>(std::max<int64_t>(window_steps_, 1));
+  now.lr = learning_rate(schedule_, step_ - 1);
+  now.images_per_second = static_cast<double>(window_rows_) / window_seconds_;
+  now.workers = team_.world();
+  now.steps = window_steps_;
+  now.sums = window_;
+  progress_->step(now);
+  if (step_ % settings_.log_every != 0) return;
+  metrics_->write(now);
+  window_seconds_ = window_loss_ = 0;
+  window_rows_ = window_steps_ = 0;
+  window_ = StepReport();
+}
+
+int32_t TrainingRun::vote() const {
+  if (caught_signal() != 0) return caught_signal();
+  return settings_.max_minutes > 0 && since(started_) >= settings_.max_minutes * 60 ? kOutOfTime : 0;
+}
+
 bool TrainingRun::one_step(const Batch& batch) {
-  const StepReport report =
-      train_step(model_, exec_, batch, {step_, epoch_, static_cast<float>(learning_rate(schedule_, step_))});
+  StepSettings now;
+  now.step = step_;
+  now.epoch = epoch_;
+  now.lr = static_cast<float>(learning_rate(schedule_, step_));
+  if (settings_.fc_lr > 0) now.split_lr = now.lr * static_cast<float>(settings_.fc_lr / settings_.lr);
+  now.vote = vote();
+  const StepReport report = train_step(model_, exec_, batch, now);
   ++step_;
   ++batch_in_epoch_;
   epoch_measured_ = false;
@@ -206,15 +280,33 @@ bool TrainingRun::one_step(const Batch& batch) {
   window_rows_ += report.rows;
   window_loss_ += report.loss / static_cast<double>(report.rows);
   ++window_steps_;
-  return all_steps_done() || caught_signal() != 0 ||
-         (settings_.max_minutes > 0 && since(started_) >= settings_.max_minutes * 60);
+  window_.seconds += report.seconds;
+  for (size_t t = 0; t < kTrafficKinds; ++t) {
+    window_.exposed[t] += report.exposed[t];
+    window_.bytes[t] += report.bytes[t];
+  }
+  stop_ = std::max(stop_, report.vote);
+  const bool due = average_every_.epochs
+                       ? epoch_at_end() && (epoch_ + 1) % average_every_.count == 0
+                       : step_ % average_every_.count == 0;
+  if (averages_ && due) average();
+  return all_steps_done() || stop_ != 0;
+}
+
+// Also before whatever looks at the weights: an evaluation, a checkpoint.
+void TrainingRun::average() {
+  if (averaged_step_ == step_) return;
+  average_weights(model_, exec_);
+  averaged_step_ = step_;
 }
 
 // Evaluates, reports, and moves to the next epoch. An epoch that the run's end cut short is reported the same
 // way. A signal leaves everything as it was: whoever goes on with the run evaluates.
 void TrainingRun::end_epoch(bool complete) {
-  const auto signalled = [] { return caught_signal() != 0; };
-  if (signalled()) return;
+  const auto signalled = [] { return static_cast<int32_t>(caught_signal()); };
+  if (stop_ != 0 && stop_ != kOutOfTime) return;
+  if (averages_) average();
+  if (settings_.batchnorm == "local" && team_.world() > 1) share_statistics(model_, exec_);
   EpochMetrics m;
   m.step = step_;
   m.epoch = epoch_;
@@ -227,7 +319,10 @@ void TrainingRun::end_epoch(bool complete) {
   bool best = false;
   if (test_loader_ != nullptr) {
     const EvaluationReport test = evaluate(model_, exec_, *test_loader_, false, signalled);
-    if (test.rows < data_.test.count()) return;
+    if (test.stopped != 0) {
+      stop_ = test.stopped;
+      return;
+    }
     m.test_loss = test.loss;
     m.test_accuracy = test.top1;
     best = test.top1 > best_accuracy_;
@@ -235,8 +330,10 @@ void TrainingRun::end_epoch(bool complete) {
   }
   last_ = m;
   epoch_measured_ = true;
-  metrics_->write(m);
-  progress_->epoch(m);
+  if (leads()) {
+    metrics_->write(m);
+    progress_->epoch(m);
+  }
   epoch_seconds_ = 0;
   epoch_rows_ = 0;
   if (complete) {
@@ -262,6 +359,8 @@ TrainingRecord TrainingRun::record() const {
   r.normalization = data_.normalization;
   r.optimizer = model_.options.optimizer.kind;
   r.seed = model_.options.seed;
+  r.world = team_.world();
+  r.split_updates = model_.split_updates;
   r.step = step_;
   r.epoch = epoch_;
   r.batch_in_epoch = batch_in_epoch_;
@@ -272,12 +371,11 @@ TrainingRecord TrainingRun::record() const {
 }
 
 void TrainingRun::save(bool best) {
+  if (averages_) average();
   SaveOptions options;
   options.keep = settings_.keep;
   options.best = best;
-  const TrainingRecord now = record();
-  const std::string warning =
-      save_checkpoint(dir_, checkpoint_tensors(net_, host_tensors(model_), now), now, options);
+  const std::string warning = save_checkpoint_together(model_, exec_, dir_, record(), options);
   if (!warning.empty()) std::fprintf(stderr, "convoy: warning: %s\n", warning.c_str());
   saved_step_ = step_;
 }
@@ -292,6 +390,7 @@ int TrainingRun::nothing_left() const {
 
 void TrainingRun::finish() {
   if (saved_step_ != step_) save(false);
+  if (!leads()) return;
   RunSummary s;
   s.status = "done";
   s.steps = step_;
@@ -304,6 +403,7 @@ void TrainingRun::finish() {
   s.total_seconds = since(started_);
   s.device = exec_.backend->name;
   s.threads = exec_.threads;
+  s.workers = team_.world();
   write_summary(dir_, settings_, s);
   if (!std::isnan(last_.test_accuracy))
     std::printf("test accuracy %.2f %% (best %.2f %%), ", 100 * last_.test_accuracy, 100 * best_accuracy_);
@@ -315,7 +415,26 @@ void TrainingRun::finish() {
 }
 
 int command_train(const Settings& settings) {
-  return TrainingRun(settings, choose_run_dir(settings)).run();
+  WorkersOptions options;
+  options.workers = settings.workers;
+  options.threads = settings.threads;
+  options.isa = settings.isa;
+  options.link_gbps = settings.link_gbps;
+  options.link_us = settings.link_us;
+  std::once_flag loaded;  // once a process: workers that are threads share the images
+  std::optional<DataSets> data;
+  return run_workers(options, [&](Team& team, const Exec& exec) {
+    std::call_once(loaded, [&] {
+      data = load_data(data_options(settings));
+      apply_normalization(settings, data->normalization);
+    });
+    check_agreement(team, run_facts(settings, *data, exec));
+    RunDir dir;
+    if (team.rank() == 0) dir = choose_run_dir(settings);
+    Exec compute = exec;
+    dir.from = text_from_leader(team, compute, dir.from);
+    return TrainingRun(settings, *data, dir, team, exec).run();
+  });
 }
 
 }  // namespace convoy

@@ -18,7 +18,9 @@ class TrainingRun {
  public:
   // Loads data and net, makes the model, goes on from a checkpoint where one is asked for, and then makes the
   // run's directory: what is wrong with the settings leaves nothing behind.
-  TrainingRun(const Settings& settings, const RunDir& dir);
+  // One of the team's workers; all of them make the same run, and the leader alone prints and writes.
+  TrainingRun(const Settings& settings, const DataSets& data, const RunDir& dir, const Team& team,
+              const Exec& exec);
   int run();  // the exit status
 
  private:
@@ -26,6 +28,11 @@ class TrainingRun {
   void resume(const std::string& from);
   void train();
   bool one_step(const Batch& batch);  // true: the run is over (steps, minutes, or a signal)
+  void announce() const;
+  void report_step();
+  int32_t vote() const;
+  bool leads() const { return team_.rank() == 0; }
+  void average();
   void end_epoch(bool complete);      // with `complete`, the epoch has no more batches
   void save(bool best);
   bool checkpoint_due(bool epoch_end) const;
@@ -37,12 +44,13 @@ class TrainingRun {
 
   Settings settings_;
   std::string dir_;
-  DataSets data_;
+  const DataSets& data_;
+  Team team_;
   Net net_;
   Exec exec_;
   Model model_;
   Schedule schedule_;
-  Every checkpoint_every_;
+  Every checkpoint_every_, average_every_;
   int64_t total_steps_ = 0, steps_per_epoch_ = 0;
 
   // Where the run is; what a checkpoint keeps.
@@ -50,15 +58,19 @@ class TrainingRun {
   StepReport epoch_sums_;
   double best_accuracy_ = -1;
 
+  int32_t stop_ = 0;  // what the workers agreed on: 0, the number of a signal, or kOutOfTime
+  int64_t averaged_step_ = 0;
+
   // What this process has seen.
   std::unique_ptr<Loader> train_loader_, test_loader_;
   std::unique_ptr<MetricsWriter> metrics_;
   std::unique_ptr<Progress> progress_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
-  bool resumed_ = false;
+  bool resumed_ = false, averages_ = false;
   double seconds_ = 0, epoch_seconds_ = 0, window_seconds_ = 0;  // of training steps
   int64_t rows_ = 0, epoch_rows_ = 0, window_rows_ = 0, window_steps_ = 0;
   double window_loss_ = 0;
+  StepReport window_;  // sums of seconds, waiting and bytes
   int64_t saved_step_ = -1;
   bool epoch_measured_ = true;
   EpochMetrics last_;

@@ -192,14 +192,14 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& one) { return std::string(one.param.name); });
 
 TEST(Settings, intervals_of_checkpoints) {
-  EXPECT_EQ(parse_every("500").count, 500);
-  EXPECT_FALSE(parse_every("500").epochs);
-  EXPECT_EQ(parse_every("2epoch").count, 2);
-  EXPECT_TRUE(parse_every("2epoch").epochs);
-  EXPECT_EQ(parse_every("0").count, 0);
+  EXPECT_EQ(parse_every("checkpoint-every", "500").count, 500);
+  EXPECT_FALSE(parse_every("checkpoint-every", "500").epochs);
+  EXPECT_EQ(parse_every("checkpoint-every", "2epoch").count, 2);
+  EXPECT_TRUE(parse_every("checkpoint-every", "2epoch").epochs);
+  EXPECT_EQ(parse_every("checkpoint-every", "0").count, 0);
   for (const char* value :
        {"", "epoch", "-1", "1.5epoch", "1 epoch", "1epochs", "x", "1e3", "9999999999999999", "+1"})
-    EXPECT_NE(error_of([&] { parse_every(value); }).find("--checkpoint-every '"), std::string::npos) << value;
+    EXPECT_NE(error_of([&] { parse_every("checkpoint-every", value); }).find("--checkpoint-every '"), std::string::npos) << value;
 }
 
 TEST(Settings, the_command_line_overrules_what_depends_on_it) {

@@ -55,6 +55,7 @@ namespace convoy {
   OP(sgd_update,               SgdUpdate)             \
   OP(adamw_update,             AdamwUpdate)           \
   OP(count_nonfinite,          CountNonfinite)        \
+  OP(scale,                    ScaleArgs)             \
   OP(fill,                     FillArgs)
 // clang-format on
 

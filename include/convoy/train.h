@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "convoy/backend.h"
@@ -32,6 +33,7 @@ struct ModelOptions {
   Loss loss = Loss::kSoftmax;
   Optimizer optimizer;
   uint64_t seed = 0;  // initial weights, dropout, augmentation
+  std::optional<uint64_t> initial_seed = std::nullopt;  // of the weights alone
   bool augment = false, augment_flip = false;
   int64_t augment_pad = 0;
   Normalization normalization;
@@ -116,7 +118,8 @@ struct Model {
   View pass_labels;                  // i32 [batch], in the passes' order
   std::vector<Slot> slots;           // 1 or 2; none when nothing is split
   std::map<int64_t, Step> train, evaluate;  // by rows of the global batch
-  std::map<std::pair<int64_t, int>, Program> split_train, split_evaluate;  // by rows of the pass, and slot
+  // Of the split half, by the pass's rows, its slot, and whether it adds to the gradients of the passes before.
+  std::map<std::tuple<int64_t, int, bool>, Program> split_train, split_evaluate;
   int64_t split_updates = 0;  // how often the split half was updated: counted by AdamW
   std::vector<std::unique_ptr<Communicator>> alone;  // the communicator of a worker without a team
   // Room for what a step brings to the host: loss and rank of each own row, and every worker's report.
@@ -182,11 +185,12 @@ struct EvaluationReport {
   double loss = 0;            // mean
   double top1 = 0, top5 = 0;  // fractions
   int64_t rows = 0;
+  int32_t stopped = 0;             // the largest that `stop` returned on any worker
   std::vector<int64_t> confusion;  // [label, prediction], row-major; empty unless asked for
 };
-// Over all workers' rows, and the same on each. `stop` is asked before every batch; once it says so on any worker
-// the evaluation ends, over the rows so far.
+// Over all workers' rows, and the same on each. `stop` is asked before every batch; once it is not 0 on any worker the
+// evaluation ends, over the rows so far.
 EvaluationReport evaluate(Model& model, Exec& exec, Loader& loader, bool confusion,
-                          const std::function<bool()>& stop = nullptr);
+                          const std::function<int32_t()>& stop = nullptr);
 
 }  // namespace convoy
