@@ -1,4 +1,5 @@
 // Split layers: whose columns are where, and how they travel on the critical path.
+#include "kernels/add.h"
 #include "kernels/columns.h"
 #include "lowering.h"
 
