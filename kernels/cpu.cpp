@@ -5,6 +5,7 @@
 
 #include "kernels/add.h"
 #include "kernels/batchnorm.h"
+#include "kernels/columns.h"
 #include "kernels/conv.h"
 #include "kernels/cpu_queue.h"
 #include "kernels/dropout.h"

@@ -10,13 +10,14 @@ namespace {
 
 constexpr int64_t kCounters = 64;  // generated side by side, four units each
 
-// philox() of philox.h for the counters first .. first + kCounters, side by side in vectors; out[4·i + j] is
-// word j of counter first + i.
-void generate(uint64_t key, uint32_t first, uint32_t row, uint32_t step, uint32_t stream, uint32_t* out) {
+// philox() of philox.h for kCounters counters, side by side in vectors; out[4·i + j] is word j of counter(i).
+template <class Counter>
+void generate(uint64_t key, const Counter& counter, uint32_t row, uint32_t step, uint32_t stream,
+              uint32_t* out) {
   uint32_t words[4][kCounters];
 #pragma omp simd
   for (int64_t i = 0; i < kCounters; ++i) {
-    uint32_t c0 = first + static_cast<uint32_t>(i), c1 = row, c2 = step, c3 = stream;
+    uint32_t c0 = counter(i), c1 = row, c2 = step, c3 = stream;
     uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
     for (int round = 0; round < 10; ++round) {
       const uint32_t high0 = static_cast<uint32_t>((uint64_t{0xD2511F53u} * c0) >> 32),
@@ -44,34 +45,96 @@ void generate(uint64_t key, uint32_t first, uint32_t row, uint32_t step, uint32_
   }
 }
 
-// y = x times the mask and the scale, for forward and backward alike.
-void apply(Exec& ex, const DropoutKey& key, const In& in, const Out& out) {
+struct Mask {
+  const float* x;
+  float* y;
+  int64_t rows, units;
+  const int32_t* row_numbers;  // or null
+  float scale;
+  uint32_t threshold;  // uniform_float(v) >= p is (v >> 8) >= p · 2^24: the product is exact
+
+  uint32_t row(const DropoutKey& key, int64_t n) const {
+    return static_cast<uint32_t>(row_numbers != nullptr ? row_numbers[n] : key.scalars->first_row + n);
+  }
+  // Elements [first, last), whose words follow one another.
+  void apply(int64_t first, int64_t last, const uint32_t* words) const {
+    const float* from = x + first;
+    float* to = y + first;
+#pragma omp simd
+    for (int64_t i = 0; i < last - first; ++i)
+      to[i] = from[i] * ((words[i] >> 8) >= threshold ? scale : 0.0f);
+  }
+};
+
+Mask checked(const DropoutKey& key, const In& in, const Out& out) {
   CONVOY_CHECK(key.p >= 0 && key.p < 1, "p ", key.p, " is not in [0, 1)");
   CONVOY_CHECK(key.scalars != nullptr && key.first_unit >= 0, "no scalars, or first unit ", key.first_unit);
-  const float* x = input(in, in.shape, "x");
-  float* y = output(out, in.shape, "y");
-  const int64_t units = in.shape.row(), rows = in.shape[0];
-  if (units == 0) return;
-  const float scale = 1.0f / (1.0f - key.p);
-  // uniform_float(v) >= p is (v >> 8) >= p · 2^24: the product is exact.
-  const uint32_t threshold = static_cast<uint32_t>(std::ceil(static_cast<double>(key.p) * 16777216.0));
+  Mask m{input(in, in.shape, "x"), output(out, in.shape, "y"), in.shape[0], in.shape.row(), nullptr, 0, 0};
+  CONVOY_CHECK(key.columns == 0 || (key.columns > 0 && m.units % key.columns == 0 &&
+                                    key.first_unit + key.columns <= key.unsplit_columns),
+               "x is ", in.shape, ", columns ", key.first_unit, "+", key.columns, " of ",
+               key.unsplit_columns);
+  if (!key.rows.empty()) {
+    check_operand(key.rows, Shape{m.rows}, "rows");
+    m.row_numbers = key.rows.as<int32_t>();
+  }
+  m.scale = 1.0f / (1.0f - key.p);
+  m.threshold = static_cast<uint32_t>(std::ceil(static_cast<double>(key.p) * 16777216.0));
+  return m;
+}
+
+// Units of a row that follow one another.
+void apply_row(Exec& ex, const DropoutKey& key, const Mask& m) {
   const uint32_t step = static_cast<uint32_t>(key.scalars->step), stream = kDropoutStream + key.layer;
   const int64_t first_counter = key.first_unit / 4;
-  const int64_t blocks = divide_up(divide_up(key.first_unit + units, 4) - first_counter, kCounters);
-  for_items(ex, rows * blocks, 4 * rows * units, [&](int64_t item) {
+  const int64_t blocks = divide_up(divide_up(key.first_unit + m.units, 4) - first_counter, kCounters);
+  for_items(ex, m.rows * blocks, 4 * m.rows * m.units, [&](int64_t item) {
     const int64_t n = item / blocks, counter = first_counter + item % blocks * kCounters;
     uint32_t words[4 * kCounters];
-    generate(key.seed, static_cast<uint32_t>(counter), static_cast<uint32_t>(key.scalars->first_row + n),
-             step, stream, words);
+    generate(
+        key.seed, [=](int64_t i) { return static_cast<uint32_t>(counter + i); }, m.row(key, n), step, stream,
+        words);
     const int64_t offset =
         4 * counter - key.first_unit;  // of the block's first unit in this row; may be -3 to -1
-    const int64_t first = larger(offset, 0), last = smaller(offset + 4 * kCounters, units);
-    const float* from = x + n * units;
-    float* to = y + n * units;
-#pragma omp simd
-    for (int64_t u = first; u < last; ++u)
-      to[u] = from[u] * ((words[u - offset] >> 8) >= threshold ? scale : 0.0f);
+    const int64_t first = larger(offset, 0), last = smaller(offset + 4 * kCounters, m.units);
+    m.apply(n * m.units + first, n * m.units + last, words + first - offset);
   });
+}
+
+// Some of every pixel's units: runs of up to kRun units, as many side by side as there are counters.
+void apply_columns(Exec& ex, const DropoutKey& key, const Mask& m) {
+  constexpr int64_t kRun = 4 * (kCounters - 1);
+  const uint32_t step = static_cast<uint32_t>(key.scalars->step), stream = kDropoutStream + key.layer;
+  const int64_t run = smaller(key.columns, kRun), runs_per_pixel = divide_up(key.columns, run),
+                runs = m.units / key.columns * runs_per_pixel;
+  const int64_t own = (run + 6) / 4;  // counters that a run may touch
+  const int64_t side = kCounters / own, blocks = divide_up(runs, side);
+  for_items(ex, m.rows * blocks, 4 * m.rows * m.units, [&](int64_t item) {
+    const int64_t n = item / blocks, first_run = item % blocks * side;
+    const auto column = [&](int64_t r) { return r % runs_per_pixel * run; };
+    const auto unit = [&](int64_t r) {
+      return r / runs_per_pixel * key.unsplit_columns + key.first_unit + column(r);
+    };
+    uint32_t counters[kCounters] = {}, words[4 * kCounters];
+    const int64_t last_run = smaller(runs, first_run + side);
+    for (int64_t r = first_run; r < last_run; ++r)
+      for (int64_t i = 0; i < own; ++i)
+        counters[(r - first_run) * own + i] = static_cast<uint32_t>(unit(r) / 4 + i);
+    generate(
+        key.seed, [&](int64_t i) { return counters[i]; }, m.row(key, n), step, stream, words);
+    for (int64_t r = first_run; r < last_run; ++r) {
+      const int64_t first = n * m.units + r / runs_per_pixel * key.columns + column(r);
+      m.apply(first, first + smaller(run, key.columns - column(r)),
+              words + 4 * own * (r - first_run) + unit(r) % 4);
+    }
+  });
+}
+
+// y = x times the mask and the scale, for forward and backward alike.
+void apply(Exec& ex, const DropoutKey& key, const In& in, const Out& out) {
+  const Mask m = checked(key, in, out);
+  if (m.units == 0) return;
+  key.columns == 0 || key.columns == m.units ? apply_row(ex, key, m) : apply_columns(ex, key, m);
 }
 
 }  // namespace

@@ -87,6 +87,69 @@ TEST(Dropout, PartsEqualTheWhole) {
   });
 }
 
+// Columns [first_unit, first_unit + columns) of every pixel's channels, for rows in any order, on workers of their
+// own: what they get in the whole.
+TEST(Dropout, SplitViewsEqualTheWhole) {
+  struct Split {
+    Shape whole;
+    std::vector<int64_t> widths;
+  };
+  for (const Split& split : std::vector<Split>{{{7, 13}, {5, 0, 7, 1}},
+                                               {{3, 1030}, {257, 516, 257}},
+                                               {{4, 5, 3, 11}, {4, 4, 3}},
+                                               {{3, 6, 6, 64}, {21, 21, 22}},
+                                               {{2, 2, 3, 600}, {253, 252, 94, 1}},
+                                               {{2, 9, 9, 4}, {1, 1, 1, 1}},
+                                               {{9, 16, 16, 10}, {3, 7}},
+                                               {{0, 4, 4, 6}, {3, 3}}}) {
+    const Array x = normals(split.whole, 3), whole(DType::kF32, split.whole);
+    const int64_t N = split.whole[0], units = split.whole.row(), C = split.whole[split.whole.rank - 1];
+    Random random(4);
+    Array order(DType::kI32, {N});
+    order.each([](int64_t i) { return i; });
+    for (int64_t i = N - 1; i > 0; --i)
+      std::swap(order.at<int32_t>(i), order.at<int32_t>(random.whole(0, i)));
+    Array numbers(DType::kI32, {N});
+    numbers.each([&](int64_t i) { return kScalars.first_row + order.at<int32_t>(i); });
+    DropoutKey key{&kScalars, 5, 9, 0, 0.4f};
+    Exec plain = cpu_exec(cpu_backend("auto"), 1);
+    plain.backend->dropout_forward(plain, {key, x.view(), whole.view()});
+    key.unsplit_columns = C;
+    for (const bool permuted : {false, true}) {
+      key.rows = permuted ? In(numbers.view()) : In();
+      key.first_unit = 0;
+      for (const int64_t width : split.widths) {
+        key.columns = width;
+        Shape shape = split.whole;
+        shape.dim[static_cast<size_t>(shape.rank - 1)] = width;
+        Array part(DType::kF32, shape), y(DType::kF32, shape);
+        Want expected;
+        const auto source = [&](int64_t i) {
+          const int64_t n = i / shape.row(), e = i % shape.row();
+          return (permuted ? order.at<int32_t>(n) : n) * units + e / width * C + key.first_unit + e % width;
+        };
+        part.each([&](int64_t i) { return x[source(i)]; });
+        for (int64_t i = 0; i < part.count(); ++i) expected.exact(whole[source(i)]);
+        check_everywhere(text("dropout ", shape, " first unit ", key.first_unit, permuted ? " permuted" : ""),
+                         {{"y", &y, expected}}, [&](Exec& ex) {
+                           CONVOY_INVOKE(ex, dropout_forward, DropoutForward{key, part.view(), y.view()});
+                         });
+        key.first_unit += width;
+      }
+    }
+    // Rows in another order without a split.
+    key = {&kScalars, 5, 9, 0, 0.4f, numbers.view()};
+    Array mixed(DType::kF32, split.whole), dx(DType::kF32, split.whole);
+    mixed.each([&](int64_t i) { return x[order.at<int32_t>(i / units) * units + i % units]; });
+    Want expected;
+    for (int64_t i = 0; i < x.count(); ++i)
+      expected.exact(whole[order.at<int32_t>(i / units) * units + i % units]);
+    check_everywhere(text("dropout_backward permuted ", split.whole), {{"dx", &dx, expected}}, [&](Exec& ex) {
+      CONVOY_INVOKE(ex, dropout_backward, DropoutBackward{key, mixed.view(), dx.view()});
+    });
+  }
+}
+
 // Other steps, layers and seeds drop other units.
 TEST(Dropout, KeysSeparate) {
   StepScalars next = kScalars;
@@ -119,6 +182,11 @@ TEST(Dropout, Errors) {
   fails("not in [0, 1)", {&kScalars, 1, 0, 0, 1.0f}, x.view());
   fails("not in [0, 1)", {&kScalars, 1, 0, 0, NAN}, x.view());
   fails("no scalars", {nullptr, 1, 0, 0, 0.5f}, x.view());
+  const Array rows3 = labels_of({1, 2, 3});
+  fails("rows is 3", {&kScalars, 1, 0, 0, 0.5f, rows3.view()}, x.view());
+  fails("holds f32", {&kScalars, 1, 0, 0, 0.5f, filled({2}, 1).view()}, x.view());
+  fails("columns 0+2 of 4", {&kScalars, 1, 0, 0, 0.5f, {}, 2, 4}, x.view());
+  fails("columns 2+3 of 4", {&kScalars, 1, 0, 2, 0.5f, {}, 3, 4}, x.view());
 }
 
 }  // namespace

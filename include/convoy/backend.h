@@ -51,6 +51,10 @@ namespace convoy {
   OP(lrn_backward,             LrnBackward)           \
   OP(softmax_cross_entropy,    SoftmaxCrossEntropy)   \
   OP(logistic_cross_entropy,   LogisticCrossEntropy)  \
+  OP(columns_gather,           ColumnsGather)         \
+  OP(columns_scatter,          ColumnsScatter)        \
+  OP(columns_slice,            ColumnsSlice)          \
+  OP(columns_embed,            ColumnsEmbed)          \
   OP(sum_of_squares,           SumOfSquares)          \
   OP(sgd_update,               SgdUpdate)             \
   OP(adamw_update,             AdamwUpdate)           \
