@@ -7,6 +7,7 @@ HostTensors host_tensors(const Model& model) {
   const bool sgd = model.options.optimizer.kind == OptimizerKind::kSgd;
   const std::vector<std::string> kinds =
       sgd ? std::vector<std::string>{"momentum"} : std::vector<std::string>{"m", "v"};
+  out.own = model.own;
   for (const View& view : model.values) out.values.push_back(view.f32());
   for (size_t kind = 0; kind < kinds.size(); ++kind) {
     if (model.state[kind].view().empty()) continue;  // not training, or without momentum

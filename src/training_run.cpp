@@ -141,7 +141,7 @@ void TrainingRun::resume(const std::string& from) {
   const auto use = [&](const std::string& name) {
     const TensorFile file(name);
     const TrainingRecord record = read_record(file);
-    if (net_text(parse_net(record.net_text, name)) != net_text(net_))
+    if (!same_layers(parse_net(record.net_text, name), net_))
       input_error(name, ": was trained with another net (", record.net_name, "), not ", net_.name,
                   "; give its --model and --data");
     if (record.optimizer != model_.options.optimizer.kind)
@@ -158,7 +158,7 @@ void TrainingRun::resume(const std::string& from) {
     batch_in_epoch_ = record.batch_in_epoch;
     epoch_sums_ = record.epoch_so_far;
     best_accuracy_ = record.best_accuracy;
-    model_.split_updates = record.split_updates;
+    model_.split_updates = record.fc_updates;
   };
   FoundCheckpoint found;
   if (std::filesystem::is_directory(from))
@@ -360,7 +360,7 @@ TrainingRecord TrainingRun::record() const {
   r.optimizer = model_.options.optimizer.kind;
   r.seed = model_.options.seed;
   r.world = team_.world();
-  r.split_updates = model_.split_updates;
+  r.fc_updates = model_.split_updates;
   r.step = step_;
   r.epoch = epoch_;
   r.batch_in_epoch = batch_in_epoch_;
@@ -375,7 +375,8 @@ void TrainingRun::save(bool best) {
   SaveOptions options;
   options.keep = settings_.keep;
   options.best = best;
-  const std::string warning = save_checkpoint_together(model_, exec_, dir_, record(), options);
+  const std::string warning = save_checkpoint_together(team_.compute, exec_, dir_, net_, host_tensors(model_),
+                                                       record(), options);
   if (!warning.empty()) std::fprintf(stderr, "convoy: warning: %s\n", warning.c_str());
   saved_step_ = step_;
 }

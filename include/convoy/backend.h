@@ -42,6 +42,7 @@ namespace convoy {
   OP(dropout_forward,          DropoutForward)        \
   OP(dropout_backward,         DropoutBackward)       \
   OP(batchnorm_statistics,     BatchNormStatistics)   \
+  OP(batchnorm_merge,          BatchNormMerge)        \
   OP(batchnorm_forward,        BatchNormForward)      \
   OP(batchnorm_backward_sums,  BatchNormBackwardSums) \
   OP(batchnorm_backward_data,  BatchNormBackwardData) \
@@ -51,6 +52,8 @@ namespace convoy {
   OP(lrn_backward,             LrnBackward)           \
   OP(softmax_cross_entropy,    SoftmaxCrossEntropy)   \
   OP(logistic_cross_entropy,   LogisticCrossEntropy)  \
+  OP(label_logit,              LabelLogit)            \
+  OP(label_rank,               LabelRank)             \
   OP(columns_gather,           ColumnsGather)         \
   OP(columns_scatter,          ColumnsScatter)        \
   OP(columns_slice,            ColumnsSlice)          \
