@@ -113,7 +113,7 @@ void Lowering::forward(int i, const Conv& conv) {
         shape, x, dy, gradient(i, ParameterSpec::kWeight), gradient(i, ParameterSpec::kBias), !b_.accumulate};
     emit(program.backward, i, weights, {x, dy}, weights.dw);
     if (!wants_gradient(from)) return;
-    const In mask = mask_for(from);
+    const In mask = whole_mask_for(from);
     const ConvBackwardData data{shape, dy, parameter(i, ParameterSpec::kWeight), new_whole_gradient(from),
                                 mask};
     emit(program.backward, i, data, {dy, data.dx, mask}, data.dx);
@@ -140,7 +140,7 @@ void Lowering::forward(int i, const Fc& fc) {
                                     gradient(i, ParameterSpec::kBias), !b_.accumulate};
     emit(program.backward, i, weights, {x, dy}, weights.dw);
     if (!wants_gradient(from)) return;
-    const In mask = mask_for(from);
+    const In mask = whole_mask_for(from);
     const View dx = new_whole_gradient(from);
     const FcBackwardData data{dy, parameter(i, ParameterSpec::kWeight), as_matrix(dx), as_matrix(mask)};
     emit(program.backward, i, data, {dy, dx, mask}, dx);

@@ -96,6 +96,10 @@ In Lowering::mask_for(int i) {
   return relu_output_[static_cast<size_t>(i)] && alone ? In(out(i)) : In();
 }
 
+In Lowering::whole_mask_for(int i) {
+  return mask_for(i).empty() ? In() : In(whole(i));
+}
+
 View Lowering::new_gradient(int i) {
   const bool home = half_ == Half::kSplit && i == b_.plan->features && grad(i).dy.empty();
   if (home) return b_.slot.dfeatures.slice_rows(0, rows_).reshaped(out(i).shape);

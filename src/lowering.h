@@ -91,6 +91,7 @@ class Lowering {
   Gradient& grad(int i) { return grad_[static_cast<size_t>(i)]; }
   bool wants_gradient(int i) const { return wants_gradient_[static_cast<size_t>(i)]; }
   In mask_for(int i);  // what a consumer of layer i multiplies into its dx, or empty
+  In whole_mask_for(int i);  // the same for a consumer of all columns
   View new_gradient(int i);
   void arrive(int i, const View& dx, bool shared,
               bool masked);                // dx is one consumer's share of layer i's gradient
