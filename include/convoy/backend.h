@@ -42,6 +42,7 @@ namespace convoy {
   OP(dropout_forward,          DropoutForward)        \
   OP(dropout_backward,         DropoutBackward)       \
   OP(batchnorm_statistics,     BatchNormStatistics)   \
+  OP(batchnorm_merge,          BatchNormMerge)        \
   OP(batchnorm_forward,        BatchNormForward)      \
   OP(batchnorm_backward_sums,  BatchNormBackwardSums) \
   OP(batchnorm_backward_data,  BatchNormBackwardData) \
