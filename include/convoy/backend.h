@@ -52,6 +52,8 @@ namespace convoy {
   OP(lrn_backward,             LrnBackward)           \
   OP(softmax_cross_entropy,    SoftmaxCrossEntropy)   \
   OP(logistic_cross_entropy,   LogisticCrossEntropy)  \
+  OP(label_logit,              LabelLogit)            \
+  OP(label_rank,               LabelRank)             \
   OP(columns_gather,           ColumnsGather)         \
   OP(columns_scatter,          ColumnsScatter)        \
   OP(columns_slice,            ColumnsSlice)          \
