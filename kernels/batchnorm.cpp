@@ -14,7 +14,7 @@ constexpr int64_t kBlock = 256;  // channels whose factors are at hand at a time
 struct Pixels {
   int64_t C, count, per_chunk, chunks;
 
-  Pixels(const Shape& x, int64_t most_chunks) : C(larger(1, x[x.rank - 1])), count(x.count() / C) {
+  Pixels(const Shape& x, int64_t most_chunks) : C(x[x.rank - 1]), count(C == 0 ? 0 : x.count() / C) {
     chunks = smaller(most_chunks, larger(1, smaller(count / 16, count * C / 32768)));
     per_chunk = divide_up(count, chunks);
     chunks = divide_up(count, larger(1, per_chunk));
@@ -130,6 +130,34 @@ void batchnorm_statistics(Exec& ex, const BatchNormStatistics& a) {
     const double squares = sums[px.C + c] - sums[c] * sums[c] / count;
     mean[c] = static_cast<float>(sums[c] / count);
     m2[c] = squares < 0 ? 0.0f : static_cast<float>(squares);
+  }
+}
+
+void batchnorm_merge(Exec&, const BatchNormMerge& a) {
+  CONVOY_CHECK(a.counts != nullptr, "no counts");
+  const Shape& channels = a.mean.shape;
+  const int64_t C = channels.count(), workers = static_cast<int64_t>(a.counts->size());
+  const float* all = input(a.all, Shape{workers, 2 * C}, "all");
+  float* mean = output(a.mean, channels, "mean");
+  float* m2 = output(a.m2, channels, "m2");
+  for (const int64_t count : *a.counts) CONVOY_CHECK(count >= 0, "count ", count);
+  for (int64_t c = 0; c < C; ++c) {
+    double merged_mean = 0, merged_m2 = 0, elements = 0;
+    for (int64_t worker = 0; worker < workers; ++worker) {
+      const double own = static_cast<double>((*a.counts)[static_cast<size_t>(worker)]),
+                   own_mean = all[worker * 2 * C + c], own_m2 = all[worker * 2 * C + C + c];
+      if (own > 0 && elements == 0) {  // as it is, -0 and infinity included
+        merged_mean = own_mean;
+        merged_m2 = own_m2;
+      } else if (own > 0) {
+        const double delta = own_mean - merged_mean, share = own / (elements + own);
+        merged_mean += delta * share;
+        merged_m2 += own_m2 + delta * delta * elements * share;
+      }
+      elements += own;
+    }
+    mean[c] = static_cast<float>(merged_mean);
+    m2[c] = static_cast<float>(merged_m2);
   }
 }
 

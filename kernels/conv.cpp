@@ -1,6 +1,8 @@
 // Forward and backward data: packing of the filters, then correlations (correlate.h).
 #include "kernels/conv.h"
 
+#include <algorithm>
+
 #include "kernels/conv_check.h"
 #include "kernels/conv_pool.h"
 #include "kernels/correlate.h"
@@ -50,6 +52,7 @@ ForwardPlan plan_forward(const ConvForward& a, int threads) {
 }  // namespace
 
 Support query(const ConvForward& a, int threads) {
+  if (a.shape.K == 0) return {};
   return {true, plan_forward(a, threads).scratch_bytes};
 }
 
@@ -64,6 +67,7 @@ void conv_forward(Exec& ex, const ConvForward& a) {
   if (pooled) check_operand(a.pool_index, y_shape, "pool_index");
   const bool biased = !a.epilogue.bias.empty();
   if (biased) check_operand(a.epilogue.bias, Shape{s.K}, "bias");
+  if (s.K == 0) return;
   const ForwardPlan plan = plan_forward(a, ex.threads);
   float* panels = check_scratch(ex, plan.scratch_bytes);
   float* rows = panels + plan.panel_bytes / 4;
@@ -189,6 +193,7 @@ DataPlan plan_data(const ConvShape& s, int threads) {
 }  // namespace
 
 Support query(const ConvBackwardData& a, int threads) {
+  if (a.shape.K == 0) return {};
   return {true, plan_data(a.shape, threads).panel_bytes};
 }
 
@@ -200,12 +205,16 @@ void conv_backward_data(Exec& ex, const ConvBackwardData& a) {
   check_operand(a.w, s.w(), "w");
   check_operand(a.dx, s.x(), "dx");
   if (!a.mask.empty()) check_operand(a.mask, s.x(), "mask");
+  float* dx = a.dx.f32();
+  if (s.K == 0) {
+    std::fill(dx, dx + a.dx.count(), 0.0f);
+    return;
+  }
   const DataPlan plan = plan_data(s, ex.threads);
   float* panels = check_scratch(ex, plan.panel_bytes);
   const float* w = a.w.f32();
   const float* dy = a.dy.f32();
   const float* mask = a.mask.empty() ? nullptr : a.mask.f32();
-  float* dx = a.dx.f32();
   if (plan.own) {
     const Blocks blocks = cut_blocks(s.N, s.H, plan.image_bytes, 1, 1);
     const int64_t rows = s.R * s.S * s.K;

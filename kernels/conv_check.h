@@ -10,7 +10,7 @@ inline int64_t least(int64_t a, int64_t b) {
 }
 
 inline void check_shape(const ConvShape& s) {
-  CONVOY_CHECK(s.N >= 0 && s.H >= 1 && s.W >= 1 && s.C >= 1 && s.K >= 1 && s.R >= 1 && s.S >= 1 &&
+  CONVOY_CHECK(s.N >= 0 && s.H >= 1 && s.W >= 1 && s.C >= 1 && s.K >= 0 && s.R >= 1 && s.S >= 1 &&
                    s.stride_h >= 1 && s.stride_w >= 1 && s.pad_h >= 0 && s.pad_w >= 0 && s.pad_h < s.R &&
                    s.pad_w < s.S && s.H + 2 * s.pad_h >= s.R && s.W + 2 * s.pad_w >= s.S,
                "x ", s.x(), ", w ", s.w(), ", stride ", s.stride_h, "x", s.stride_w, ", pad ", s.pad_h, "x",

@@ -273,6 +273,7 @@ void add_chunks(const float* sums, int64_t chunks, int64_t distance, float* to, 
 }  // namespace
 
 Support query(const ConvBackwardWeights& a, int threads) {
+  if (a.shape.K == 0) return {};
   return {true, plan_weights(a.shape, threads).scratch_floats * 4};
 }
 
@@ -283,6 +284,7 @@ void conv_backward_weights(Exec& ex, const ConvBackwardWeights& a) {
   check_operand(a.dy, s.y(), "dy");
   check_operand(a.dw, s.w(), "dw");
   if (!a.db.empty()) check_operand(a.db, Shape{s.K}, "db");
+  if (s.K == 0) return;
   WeightsPlan plan = plan_weights(s, ex.threads);
   float* db_sums = check_scratch(ex, plan.scratch_floats * 4);
   float* sums = db_sums + plan.chunks * plan.padded_K;

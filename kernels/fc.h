@@ -5,7 +5,8 @@
 //   backward weights  dw[f,d] (+)= sum over n of dy[n,f] · x[n,d],  db[f] (+)= sum over n of dy[n,f]
 //
 // x[N,D], w[F,D], y[N,F], f32 on the CPU; x, y, dx, dy may be column ranges of wider matrices (row stride), w
-// and dw are contiguous. An x of rank 4 is read as [N, H·W·C]. No aliasing.
+// and dw are contiguous. An x of rank 4 is read as [N, H·W·C]. N and F may be 0
+// (dx is zeros without outputs). No aliasing.
 #pragma once
 #include "kernels/epilogue.h"
 

@@ -189,6 +189,104 @@ TEST(BatchNorm, StatisticsWithLargeMean) {
   x.each([&](int64_t i) { return 1000 + x[i]; });
   test_statistics(x);
 }
+
+// Rows split over workers, some without any (whose mean is a NaN), against one worker with all of them.
+void test_merge(const Array& x, const std::vector<int64_t>& rows) {
+  const Channels ch(x.shape());
+  const int64_t workers = static_cast<int64_t>(rows.size()), C = ch.count;
+  std::vector<int64_t> counts;
+  Array all(DType::kF32, {workers, 2 * C});
+  Exec ex = cpu_exec(cpu_backend("auto"), 1);
+  int64_t row = 0;
+  for (int64_t worker = 0; worker < workers; ++worker) {
+    const int64_t own = rows[static_cast<size_t>(worker)];
+    counts.push_back(own * (x.shape().row() / C));
+    const View mean = all.view().slice_rows(worker, 1).slice_columns(0, C).reshaped({C}),
+               m2 = all.view().slice_rows(worker, 1).slice_columns(C, C).reshaped({C});
+    if (own > 0)
+      CONVOY_INVOKE(ex, batchnorm_statistics, BatchNormStatistics{x.view().slice_rows(row, own), mean, m2});
+    row += own;
+  }
+  ASSERT_EQ(row, x.shape()[0]);
+  const double n = static_cast<double>(ch.pixels);
+  Want means, spread;
+  for (int64_t c = 0; c < C; ++c) {
+    Sum sum, squares;
+    for (int64_t i = c; i < x.count(); i += C) sum.add(x[i]);
+    const double mean = sum.value / n;
+    for (int64_t i = c; i < x.count(); i += C) squares.add(std::pow(x[i] - mean, 2));
+    // Every worker's mean and m2 are rounded once, and the results; what moves a mean by e moves the sum of
+    // squares behind it by at most count · (2·|difference|·e + e²).
+    double mean_error = 0, m2_error = 0, raw = 0;
+    for (size_t worker = 0; worker < counts.size(); ++worker)
+      if (counts[worker] > 0)
+        mean_error += static_cast<double>(counts[worker]) / n * kUnit *
+                      std::abs(all[static_cast<int64_t>(worker) * 2 * C + c]);
+    for (size_t worker = 0; worker < counts.size(); ++worker)
+      if (counts[worker] > 0) {
+        const double own = static_cast<double>(counts[worker]),
+                     own_mean = all[static_cast<int64_t>(worker) * 2 * C + c],
+                     e = kUnit * std::abs(own_mean) + mean_error;
+        m2_error += own * (2 * std::abs(own_mean - mean) * e + e * e);
+        raw += own * own_mean * own_mean;
+      }
+    for (int64_t i = c; i < x.count(); i += C) raw += double{x[i]} * x[i];
+    means.within(mean,
+                 mean_error + kUnit * std::abs(mean) + 4 * n * kUnitDouble * sum.magnitude / n + FLT_MIN);
+    spread.within(squares.value,
+                  m2_error + 2.01 * kUnit * squares.value + 8 * n * kUnitDouble * raw + FLT_MIN);
+  }
+  Array mean(DType::kF32, {C}), m2(DType::kF32, {C});
+  check_everywhere(
+      text("batchnorm_merge ", x.shape(), " workers ", workers),
+      {{"mean", &mean, means}, {"m2", &m2, spread}}, [&](Exec& on) {
+        CONVOY_INVOKE(on, batchnorm_merge, BatchNormMerge{all.view(), &counts, mean.view(), m2.view()});
+      });
+}
+
+TEST(BatchNorm, Merge) {
+  const Array x = data({13, 3, 5, 17}, 1), matrix = data({64, 300}, 2);
+  for (const std::vector<int64_t>& rows : std::vector<std::vector<int64_t>>{
+           {13}, {6, 7}, {0, 13}, {5, 0, 8}, {1, 1, 11}, {4, 4, 4, 1, 0, 0, 0, 0}})
+    test_merge(x, rows);
+  test_merge(matrix, {8, 8, 8, 8, 8, 8, 8, 8});
+  Array far = normals({30, 19}, 2);
+  far.each([&](int64_t i) { return 1000 + 10 * static_cast<double>(i / (19 * 10)) + far[i]; });
+  test_merge(far, {10, 10, 10});
+}
+// One worker with elements: its bits; none: 0; a NaN stays in its channel.
+TEST(BatchNorm, MergeOfOne) {
+  const int64_t C = 6;
+  const std::vector<int64_t> one = {0, 7, 0}, none = {0, 0, 0}, two = {3, 7, 0};
+  Array all(DType::kF32, {3, 2 * C});
+  const float inf = std::numeric_limits<float>::infinity();
+  const std::vector<float> own = {-0.0f, 1e30f, inf, 0.1f, NAN, -3, 5, 0, 0.3f, 1e-30f, 2, NAN};
+  for (int64_t i = 0; i < 2 * C; ++i) all[2 * C + i] = own[static_cast<size_t>(i)];
+  Array mean(DType::kF32, {C}), m2(DType::kF32, {C});
+  const auto merge = [&](Exec& ex, const std::vector<int64_t>& counts) {
+    CONVOY_INVOKE(ex, batchnorm_merge, BatchNormMerge{all.view(), &counts, mean.view(), m2.view()});
+  };
+  for_every_table([&](Exec& ex) {
+    merge(ex, one);
+    for (int64_t c = 0; c < C; ++c) {
+      const float m = own[static_cast<size_t>(c)], s = own[static_cast<size_t>(C + c)];
+      EXPECT_TRUE(std::isnan(m) ? std::isnan(mean[c])
+                                : mean[c] == m && std::signbit(mean[c]) == std::signbit(m))
+          << ex.backend->name << " " << c;
+      EXPECT_TRUE(std::isnan(s) ? std::isnan(m2[c]) : m2[c] == s) << ex.backend->name << " " << c;
+    }
+    merge(ex, none);
+    for (int64_t c = 0; c < C; ++c) EXPECT_TRUE(mean[c] == 0 && m2[c] == 0) << ex.backend->name;
+    for (int64_t i = 0; i < 2 * C; ++i) all[i] = 1;
+    merge(ex, two);
+    for (int64_t c = 0; c < C; ++c) {
+      EXPECT_EQ(std::isnan(mean[c]), c == 4) << ex.backend->name << " " << c;
+      EXPECT_EQ(std::isnan(m2[c]), c == 4 || c == 5) << ex.backend->name << " " << c;
+    }
+    for (int64_t i = 0; i < 2 * C; ++i) all[i] = NAN;
+  });
+}
+
 TEST(BatchNorm, Forward) {
   for (const Shape& s : kShapes) {
     test_forward(data(s, 1), Channels(s).pixels);
@@ -239,29 +337,47 @@ TEST(BatchNorm, Running) {
       });
 }
 
+// No rows, or no channels: the sums are zeros, what is added to stays.
 TEST(BatchNorm, NoRows) {
-  const Array x(DType::kF32, {0, 3, 3, 5}), c = filled({5}, 1);
-  Array mean(DType::kF32, {5}), m2(DType::kF32, {5}), y(DType::kF32, x.shape()), sums(DType::kF32, {10});
-  Want zero, zeros;
-  zero.values.assign(5, 0);
-  zeros.values.assign(10, 0);
-  check_everywhere(
-      "batchnorm without rows", {{"mean", &mean, zero}, {"m2", &m2, zero}, {"sums", &sums, zeros}},
-      [&](Exec& ex) {
-        CONVOY_INVOKE(ex, batchnorm_statistics, BatchNormStatistics{x.view(), mean.view(), m2.view()});
-        const Array g(DType::kF32, {5}), b(DType::kF32, {5});
-        CONVOY_INVOKE(
-            ex, batchnorm_backward_sums,
-            BatchNormBackwardSums{
-                x.view(), x.view(), c.view(), c.view(), 1, 1e-5f, {}, g.view(), b.view(), sums.view(), true});
-        CONVOY_INVOKE(ex, batchnorm_forward,
-                      BatchNormForward{
-                          x.view(), c.view(), c.view(), c.view(), c.view(), 1, 1e-5f, {}, false, y.view()});
-        CONVOY_INVOKE(
-            ex, batchnorm_backward_data,
-            BatchNormBackwardData{
-                x.view(), x.view(), c.view(), c.view(), c.view(), sums.view(), 1, 1e-5f, {}, y.view(), {}});
-      });
+  for (const Shape& shape : {Shape{0, 3, 3, 5}, Shape{0, 5}, Shape{4, 3, 3, 0}, Shape{4, 0}}) {
+    const int64_t C = shape[shape.rank - 1];
+    const Array x(DType::kF32, shape), c = filled({C}, 1);
+    Array mean(DType::kF32, {C}), m2(DType::kF32, {C}), y(DType::kF32, shape), sums(DType::kF32, {2 * C}),
+        dgamma(DType::kF32, {C}), dbeta(DType::kF32, {C}), gamma(DType::kF32, {C}), beta(DType::kF32, {C});
+    const auto constant = [](int64_t count, double value) {
+      Want w;
+      w.values.assign(static_cast<size_t>(count), value);
+      return w;
+    };
+    const Want zero = constant(C, 0), two = constant(C, 2);
+    check_everywhere(
+        text("batchnorm of ", shape),
+        {{"mean", &mean, zero},
+         {"m2", &m2, zero},
+         {"sums", &sums, constant(2 * C, 0)},
+         {"dgamma", &dgamma, zero},
+         {"dbeta", &dbeta, zero},
+         {"dgamma before", &gamma, two, two.values},
+         {"dbeta before", &beta, two, two.values},
+         {"y", &y, constant(0, 0)}},
+        [&](Exec& ex) {
+          CONVOY_INVOKE(ex, batchnorm_statistics, BatchNormStatistics{x.view(), mean.view(), m2.view()});
+          BatchNormBackwardSums backward{x.view(), x.view(),      c.view(),     c.view(),    1,   1e-5f,
+                                         {},       dgamma.view(), dbeta.view(), sums.view(), true};
+          CONVOY_INVOKE(ex, batchnorm_backward_sums, backward);
+          backward.dgamma = gamma.view();
+          backward.dbeta = beta.view();
+          backward.overwrite = false;
+          CONVOY_INVOKE(ex, batchnorm_backward_sums, backward);
+          CONVOY_INVOKE(ex, batchnorm_forward,
+                        BatchNormForward{
+                            x.view(), c.view(), c.view(), c.view(), c.view(), 1, 1e-5f, {}, false, y.view()});
+          CONVOY_INVOKE(
+              ex, batchnorm_backward_data,
+              BatchNormBackwardData{
+                  x.view(), x.view(), c.view(), c.view(), c.view(), sums.view(), 1, 1e-5f, {}, y.view(), {}});
+        });
+  }
 }
 
 TEST(BatchNorm, Errors) {
@@ -297,6 +413,16 @@ TEST(BatchNorm, Errors) {
     ex.backend->batchnorm_backward_data(
         ex, {x.view(), x.view(), c.view(), c.view(), c.view(), c.view(), 4, 1e-5f, {}, x.view(), {}});
   });
+  const std::vector<int64_t> counts = {4, 4}, bad = {4, -1};
+  const Array all = filled({2, 6}, 1);
+  const auto merge = [&](const char* part, const Array& in, const std::vector<int64_t>* of) {
+    expect_error(part, [&](Exec& ex) {
+      ex.backend->batchnorm_merge(ex, {in.view(), of, c.view(), c.view()});
+    });
+  };
+  merge("no counts", all, nullptr);
+  merge("count -1", all, &bad);
+  merge("all is 4x3", x, &counts);
   expect_error("running_mean is 4", [&](Exec& ex) {
     ex.backend->batchnorm_running(ex, {c.view(), c.view(), 4, 0.1f, c4.view(), c.view()});
   });

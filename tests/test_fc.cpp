@@ -12,10 +12,11 @@ struct FcShape {
   Shape y() const { return {N, F}; }
 };
 const std::vector<FcShape> kShapes = {
-    {1, 1, 1},    {1, 784, 512},   {1, 7, 33},     {2, 5, 3},         {3, 17, 1},      {1, 1, 100},
-    {5, 1, 17},   {32, 256, 10},   {9, 33, 65, 7}, {64, 100, 16, 16}, {7, 129, 31, 1}, {128, 64, 10},
-    {33, 48, 48}, {4, 1000, 5, 3}, {12, 15, 257},  {31, 512, 96},     {100, 30, 20},   {8, 300, 128, 128},
-    {0, 10, 20},  {16, 16, 16},    {257, 3, 2},    {6, 4096, 7},      {13, 77, 130},   {65, 130, 70},
+    {1, 1, 1},      {1, 784, 512},   {1, 7, 33},       {2, 5, 3},         {3, 17, 1},      {1, 1, 100},
+    {5, 1, 17},     {32, 256, 10},   {9, 33, 65, 7},   {64, 100, 16, 16}, {7, 129, 31, 1}, {128, 64, 10},
+    {33, 48, 48},   {4, 1000, 5, 3}, {12, 15, 257},    {31, 512, 96},     {100, 30, 20},   {8, 300, 128, 128},
+    {0, 10, 20},    {16, 16, 16},    {257, 3, 2},      {6, 4096, 7},      {13, 77, 130},   {65, 130, 70},
+    {2, 37, 20, 5}, {3, 70, 9, 2},   {300, 40, 10, 6},
 };
 std::string name(const char* operation, const FcShape& s) {
   return text(operation, " N ", s.N, " D ", s.D, " F ", s.F, " spare ", s.spare);
@@ -133,6 +134,29 @@ TEST(Fc, NanPropagates) {
     Operands g(s, true);
     g.dy[g.dy.count() / 2] = NAN;
     test_all(s, g, true);
+  }
+}
+
+// Columns of wider matrices, each with rows of its own distance.
+TEST(Fc, RowStridesOfTheirOwn) {
+  for (const int64_t N : {2, 3, 4, 5, 9, 40}) {
+    const FcShape s{N, 35, 18};
+    const Operands o(s, true);
+    const std::vector<Sum> sums = products(s, o, 1);
+    Want want;
+    for (size_t i = 0; i < sums.size(); ++i) want.exact(o.x[static_cast<int64_t>(i)] <= 0 ? Sum() : sums[i]);
+    Array dy(DType::kF32, s.y(), 29), mask(DType::kF32, s.x(), 50), dx(DType::kF32, s.x(), 41);
+    dy.each([&](int64_t i) { return o.dy[i]; });
+    mask.each([&](int64_t i) { return o.x[i]; });
+    check_everywhere(name("fc_backward_data strides", s), {{"dx", &dx, want}}, [&](Exec& ex) {
+      CONVOY_INVOKE(ex, fc_backward_data, FcBackwardData{dy.view(), o.w.view(), dx.view(), mask.view()});
+    });
+    Want weights;
+    for (const Sum& sum : products(s, o, 2)) weights.exact(sum);
+    Array dw(DType::kF32, s.w());
+    check_everywhere(name("fc_backward_weights strides", s), {{"dw", &dw, weights}}, [&](Exec& ex) {
+      CONVOY_INVOKE(ex, fc_backward_weights, FcBackwardWeights{mask.view(), dy.view(), dw.view(), {}, true});
+    });
   }
 }
 

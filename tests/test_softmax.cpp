@@ -60,19 +60,22 @@ Wanted softmax_want(const Problem& p) {
   return w;
 }
 // exp, then log1p or a sum and a quotient; the sum over the classes is in double.
-Wanted logistic_want(const Problem& p) {
+// Of the classes [first, first + width).
+Wanted logistic_want(const Problem& p, int64_t first, int64_t width) {
   Wanted w;
   for (int64_t n = 0; n < p.rows(); ++n) {
     const float* x = p.row(n);
     want_rank(p, n, w.rank);
-    double loss = p.nan(n) ? kNaN : -double{x[p.label(n)]}, error = 0;
-    for (int64_t f = 0; f < p.classes(); ++f) {
+    const bool own = p.label(n) >= first && p.label(n) < first + width,
+               nan = std::any_of(
+                   x + first, x + first + width, [](float v) { return v != v; });
+    double loss = nan ? kNaN : own ? -double{x[p.label(n)]} : 0, error = 0;
+    for (int64_t f = first; f < first + width; ++f) {
       const double small = std::exp(-std::abs(double{x[f]})), tail = std::log1p(small),
                    top = std::max(double{x[f]}, 0.0);
       loss += top + tail;
       error += tail * (kExpf + kLog1pf) + (top + tail) * gamma(1) + 2 * FLT_MIN;
-      const double sigmoid = p.nan(n) ? kNaN : (x[f] > 0 ? 1 : small) / (1 + small),
-                   hot = f == p.label(n) ? 1 : 0;
+      const double sigmoid = nan ? kNaN : (x[f] > 0 ? 1 : small) / (1 + small), hot = f == p.label(n) ? 1 : 0;
       w.dx.within(sigmoid - hot,
                   sigmoid * 1.01 * (2 * kExpf + gamma(2)) + gamma(1) * std::abs(sigmoid - hot) + FLT_MIN);
     }
@@ -103,7 +106,7 @@ void test_both(const Problem& p) {
       "softmax_cross_entropy", p, softmax_want(p),
       [](Exec& ex, const SoftmaxCrossEntropy& a) { CONVOY_INVOKE(ex, softmax_cross_entropy, a); });
   test<LogisticCrossEntropy>(
-      "logistic_cross_entropy", p, logistic_want(p),
+      "logistic_cross_entropy", p, logistic_want(p, 0, p.classes()),
       [](Exec& ex, const LogisticCrossEntropy& a) { CONVOY_INVOKE(ex, logistic_cross_entropy, a); });
 }
 
@@ -130,6 +133,111 @@ TEST(CrossEntropy, NanSpoilsItsRowOnly) {
     p.x[10 + at] = NAN;
     test_both(p);
   }
+}
+
+// The classes split over workers: every share within its bound, their sum within the whole's; the sum of the
+// ranks equals the whole's rank.
+void test_split(const Problem& p, const std::vector<int64_t>& widths) {
+  const int64_t N = p.rows();
+  const Wanted whole = logistic_want(p, 0, p.classes());
+  Array label_logit(DType::kF32, {N});
+  label_logit.each([&](int64_t n) { return p.row(n)[p.label(n)]; });
+  Doubles losses(static_cast<size_t>(N)), share_bounds = losses, ranks = losses, logits = losses;
+  int64_t first = 0;
+  for (const int64_t width : widths) {
+    Array x(DType::kF32, {N, width}), dx(DType::kF32, {N, width}), loss(DType::kF32, {N}),
+        logit(DType::kF32, {N}), rank(DType::kF32, {N});
+    if (width > 0) x.each([&](int64_t i) { return p.row(i / width)[first + i % width]; });
+    const Wanted want = logistic_want(p, first, width);
+    Want logit_want, rank_want;
+    for (int64_t n = 0; n < N; ++n) {
+      const float mine = p.row(n)[p.label(n)];
+      int64_t better = 0;
+      bool nan = mine != mine;
+      for (int64_t f = first; f < first + width; ++f) {
+        const float v = p.row(n)[f];
+        better += v > mine || (v == mine && f < p.label(n));
+        nan = nan || v != v;
+      }
+      rank_want.exact(static_cast<double>(nan ? width : better));
+      logit_want.exact(p.label(n) >= first && p.label(n) < first + width ? mine : 0);
+    }
+    const std::string title = text(p.x.shape(), " classes ", first, "+", width);
+    check_everywhere("logistic_cross_entropy " + title,
+                     {{"dx", &dx, want.dx}, {"row_loss", &loss, want.loss}}, [&](Exec& ex) {
+                       CONVOY_INVOKE(
+                           ex, logistic_cross_entropy,
+                           LogisticCrossEntropy{
+                               x.view(), p.labels.view(), dx.view(), loss.view(), {}, first, p.classes()});
+                     });
+    check_everywhere("label_logit " + title, {{"logit", &logit, logit_want}}, [&](Exec& ex) {
+      CONVOY_INVOKE(ex, label_logit, LabelLogit{x.view(), p.labels.view(), first, logit.view()});
+    });
+    check_everywhere("label_rank " + title, {{"rank", &rank, rank_want}}, [&](Exec& ex) {
+      CONVOY_INVOKE(ex, label_rank,
+                    LabelRank{x.view(), p.labels.view(), label_logit.view(), first, rank.view()});
+    });
+    for (int64_t n = 0; n < N; ++n) {
+      const size_t at = static_cast<size_t>(n);
+      losses[at] += loss[n];
+      share_bounds[at] += gamma(1) * std::abs(double{loss[n]});
+      ranks[at] += rank[n];
+      logits[at] += logit[n];
+    }
+    first += width;
+  }
+  ASSERT_EQ(first, p.classes());
+  for (int64_t n = 0; n < N; ++n) {
+    const size_t at = static_cast<size_t>(n);
+    if (p.nan(n)) {
+      EXPECT_TRUE(std::isnan(losses[at])) << n;
+      EXPECT_GT(ranks[at], 0) << n;
+      continue;
+    }
+    EXPECT_NEAR(losses[at], whole.loss.values[at], whole.loss.bounds[at] + share_bounds[at]) << n;
+    EXPECT_EQ(ranks[at], whole.rank.values[at]) << n;
+    EXPECT_EQ(logits[at], label_logit[n]) << n;
+  }
+}
+
+TEST(CrossEntropy, SplitClasses) {
+  test_split(problem(33, 10, 3, false, 1), {4, 3, 3});
+  test_split(problem(7, 1000, 3, false, 2), {333, 0, 333, 334});
+  test_split(problem(20, 3, 40, false, 3), {1, 1, 1, 0, 0});
+  test_split(problem(50, 11, 1, true, 4), {5, 6});  // ties
+  test_split(problem(0, 10, 1, false, 5), {5, 5});
+  const Problem p = problem(12, 10, 1, true, 6);
+  for (int64_t n = 0; n < 10; ++n) p.x[n * 10 + n] = NAN;
+  p.x[10 * 10 + p.label(10)] = NAN;
+  test_split(p, {3, 0, 4, 3});
+}
+
+TEST(CrossEntropy, SplitErrors) {
+  const Problem p = problem(4, 5, 1, false, 1);
+  const Array loss = filled({4}, 1), loss5 = filled({5}, 1), image = filled({4, 1, 1, 5}, 1);
+  const auto fails = [&](const char* part, const In& labels, const Out& rank, int64_t first,
+                         int64_t classes) {
+    expect_error(part, [&](Exec& ex) {
+      ex.backend->logistic_cross_entropy(ex, {p.x.view(), labels, {}, loss.view(), rank, first, classes});
+    });
+  };
+  const Array rank(DType::kI32, {4}), high = labels_of({0, 1, 10, 0}), low = labels_of({-1, 1, 5, 0});
+  fails("classes 6+5 of 10", p.labels.view(), {}, 6, 10);
+  fails("classes 1+5 of 5", p.labels.view(), {}, 1, 0);
+  fails("classes -1+5 of 10", p.labels.view(), {}, -1, 10);
+  fails("no rank without the others", p.labels.view(), rank.view(), 5, 10);
+  fails("label 10 of row 2, 10 classes", high.view(), {}, 5, 10);
+  fails("label -1 of row 0", low.view(), {}, 5, 10);
+  const auto logit_fails = [&](const char* part, const In& x, const In& labels, const Out& out) {
+    expect_error(part, [&](Exec& ex) { ex.backend->label_logit(ex, {x, labels, 0, out}); });
+    expect_error(part, [&](Exec& ex) { ex.backend->label_rank(ex, {x, labels, loss.view(), 0, out}); });
+  };
+  logit_fails("rows x classes", image.view(), p.labels.view(), loss.view());
+  logit_fails("holds f32", p.x.view(), loss.view(), loss.view());
+  logit_fails("is 5, expected 4", p.x.view(), p.labels.view(), loss5.view());
+  expect_error("logit is 5", [&](Exec& ex) {
+    ex.backend->label_rank(ex, {p.x.view(), p.labels.view(), loss5.view(), 0, loss.view()});
+  });
 }
 
 TEST(CrossEntropy, Errors) {
