@@ -19,6 +19,20 @@ std::vector<LayerShape> layer_shapes(const Net& net) {
 
 }  // namespace
 
+std::optional<int> split_layer(const Net& net) {
+  for (size_t i = 0; i < net.layers.size(); ++i)
+    if (net.layers[i].split_outputs) return static_cast<int>(i);
+  return std::nullopt;
+}
+
+bool same_layers(const Net& a, const Net& b) {
+  const auto unmarked_text = [](Net net) {
+    for (Layer& layer : net.layers) layer.split_outputs = false;
+    return net_text(net);
+  };
+  return unmarked_text(a) == unmarked_text(b);
+}
+
 std::vector<Shape> output_shapes(const Net& net, int64_t rows) {
   std::vector<Shape> shapes;
   for (const LayerShape& result : layer_shapes(net)) shapes.push_back(result.shape.with_rows(rows));

@@ -14,11 +14,11 @@ const std::vector<LayerKind>& kinds() {
   static const std::vector<LayerKind> table = {
       {"input", "input HxWxC", 1, {}, {}},
       {"conv",
-       "conv FILTERS RxS [stride N] [pad N] [nobias] [from NAME]",
+       "conv FILTERS RxS [stride N] [pad N] [nobias] [from NAME] [split outputs]",
        2,
-       {"stride", "pad", "from"},
+       {"stride", "pad", "from", "split"},
        {"nobias"}},
-      {"fc", "fc OUTPUTS [nobias] [from NAME]", 1, {"from"}, {"nobias"}},
+      {"fc", "fc OUTPUTS [nobias] [from NAME] [split outputs]", 1, {"from", "split"}, {"nobias"}},
       {"maxpool", "maxpool RxS [stride N] [pad N] [from NAME]", 1, {"stride", "pad", "from"}, {}},
       {"avgpool", "avgpool RxS|global [stride N] [pad N] [from NAME]", 1, {"stride", "pad", "from"}, {}},
       {"relu", "relu [from NAME]", 0, {"from"}, {}},
@@ -132,6 +132,8 @@ void NetLine::take_arguments(const std::vector<Word>& words) {
       flags_.insert(word.text);
     } else if (positional_.size() < kind_->positional) {
       positional_.push_back(word);
+    } else if (word.text == "split") {
+      fail(word, "'split outputs' stands on a conv or fc layer, not on ", kind_->word);
     } else {
       fail(word, quoted(word.text), " is not expected here", did_you_mean(word.text, known),
            "; the form is: ", kind_->usage);

@@ -71,6 +71,7 @@ std::string net_text(const Net& net) {
     } else if (!layer.inputs.empty() && layer.inputs[0] + 1 != static_cast<int>(i)) {
       out += " from " + input_name(0);
     }
+    if (layer.split_outputs) out += " split outputs";
     out += "\n";
   }
   return out;

@@ -35,6 +35,7 @@ class Reader {
     layer.spec = read_spec(line);
     layer.inputs = read_inputs(line, layer.spec);
     layer.name = read_name(line);
+    layer.split_outputs = read_split(line);
     for (const int input : layer.inputs) read_.insert(input);
     net_.layers.push_back(std::move(layer));
     columns_.push_back(line.named() ? line.name().column : line.kind().column);
@@ -53,6 +54,16 @@ class Reader {
       return {find_layer(line, line.positional(0)), find_layer(line, line.positional(1))};
     const Word* from = line.keyword("from");
     return {from != nullptr ? find_layer(line, *from) : static_cast<int>(net_.layers.size()) - 1};
+  }
+
+  bool read_split(const NetLine& line) const {
+    const Word* what = line.keyword("split");
+    if (what == nullptr) return false;
+    if (what->text != "outputs") line.fail(*what, "only outputs can be split, not ", quoted(what->text));
+    if (const std::optional<int> first = split_layer(net_))
+      line.fail(*what, "a second 'split outputs': there is one switch from rows to outputs, and line ",
+                net_.layers[static_cast<size_t>(*first)].line, " is it");
+    return true;
   }
 
   int find_layer(const NetLine& line, const Word& word) const {

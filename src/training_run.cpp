@@ -96,7 +96,7 @@ void TrainingRun::resume(const std::string& from) {
   const auto use = [&](const std::string& name) {
     const TensorFile file(name);
     const TrainingRecord record = read_record(file);
-    if (net_text(parse_net(record.net_text, name)) != net_text(net_))
+    if (!same_layers(parse_net(record.net_text, name), net_))
       input_error(name, ": was trained with another net (", record.net_name, "), not ", net_.name,
                   "; give its --model and --data");
     if (record.optimizer != model_.options.optimizer.kind)

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <fstream>
+#include <sstream>
 
 #include "convoy/net.h"
 
@@ -87,9 +88,11 @@ const std::vector<BadNet>& bad_nets() {
        "4:2: the automatic name 'relu2' is taken by line 2; name this layer"},
       {"NameTakenByAutomatic", kInput + "relu\nrelu1: fc 3\n", "3:1: the name 'relu1' is taken by line 2"},
       {"ConvWithoutArguments", kInput + "conv\n",
-       "2:6: conv needs more; the form is: conv FILTERS RxS [stride N] [pad N] [nobias] [from NAME]"},
+       "2:6: conv needs more; the form is: conv FILTERS RxS [stride N] [pad N] [nobias] [from NAME] [split "
+       "outputs]"},
       {"ConvWithoutWindow", kInput + "conv 3\n",
-       "2:8: conv needs more; the form is: conv FILTERS RxS [stride N] [pad N] [nobias] [from NAME]"},
+       "2:8: conv needs more; the form is: conv FILTERS RxS [stride N] [pad N] [nobias] [from NAME] [split "
+       "outputs]"},
       {"ConvOfZeroFilters", kInput + "conv 0 3x3\n",
        "2:6: the number of filters must be a whole number from 1 to 16777216, not '0'"},
       {"ConvOfTooManyFilters", kInput + "conv 16777217 3x3\n",
@@ -118,7 +121,7 @@ const std::vector<BadNet>& bad_nets() {
       {"FlagTwice", kInput + "fc 3 nobias nobias\n", "2:13: 'nobias' stands twice"},
       {"MisspelledKeyword", kInput + "conv 3 3x3 strid 2\n",
        "2:12: 'strid' is not expected here; did you mean stride?; the form is: conv FILTERS RxS [stride N] "
-       "[pad N] [nobias] [from NAME]"},
+       "[pad N] [nobias] [from NAME] [split outputs]"},
       {"ExtraArgument", kInput + "relu 5\n", "2:6: '5' is not expected here; the form is: relu [from NAME]"},
       {"ConvHasTooManyWeights", kInput + "conv 16777216 1x1\nfc 16777216\n",
        "3:4: the layer has more than 1099511627776 weights"},
@@ -140,7 +143,7 @@ const std::vector<BadNet>& bad_nets() {
       {"FcOfZeroOutputs", kInput + "fc 0\n",
        "2:4: the number of outputs must be a whole number from 1 to 16777216, not '0'"},
       {"FcWithWindow", kInput + "fc 10 3x3\n",
-       "2:7: '3x3' is not expected here; the form is: fc OUTPUTS [nobias] [from NAME]"},
+       "2:7: '3x3' is not expected here; the form is: fc OUTPUTS [nobias] [from NAME] [split outputs]"},
       {"DropoutWithoutProbability", kInput + "dropout\n",
        "2:9: dropout needs more; the form is: dropout P [from NAME]"},
       {"DropoutOfOne", kInput + "dropout 1\n",
@@ -167,6 +170,27 @@ const std::vector<BadNet>& bad_nets() {
       {"LrnBetaNegative", kInput + "lrn 5 beta -1\n",
        "2:12: beta must be a number that is at least 0, not '-1'"},
       {"LrnKZero", kInput + "lrn 5 k 0\n", "2:9: k must be a number greater than 0, not '0'"},
+      {"SplitOfALayerWithoutOutputs", kInput + "relu split outputs\nfc 2\n",
+       "2:6: 'split outputs' stands on a conv or fc layer, not on relu"},
+      {"SplitOfBatchNorm", kInput + "bn eps 1e-3 split outputs\nfc 2\n",
+       "2:13: 'split outputs' stands on a conv or fc layer, not on bn"},
+      {"SplitOfTheInput", "input 8x8x3 split outputs\nfc 2\n",
+       "1:13: 'split outputs' stands on a conv or fc layer, not on input"},
+      {"SplitOfAPool", kInput + "maxpool 2 split outputs\nfc 2\n",
+       "2:11: 'split outputs' stands on a conv or fc layer, not on maxpool"},
+      {"SplitOfAnAdd", kInput + "a: relu\nb: relu from input\nadd a b split outputs\nfc 2\n",
+       "4:9: 'split outputs' stands on a conv or fc layer, not on add"},
+      {"SplitOfRows", kInput + "fc 2 split rows\n", "2:12: only outputs can be split, not 'rows'"},
+      {"SplitWithoutOutputs", kInput + "fc 2 split # outputs\n", "2:12: a value is missing after 'split'"},
+      {"SplitMisspelled", kInput + "fc 2 splitt outputs\n",
+       "2:6: 'splitt' is not expected here; did you mean split?; the form is: fc OUTPUTS [nobias] [from "
+       "NAME] "
+       "[split outputs]"},
+      {"OutputsWithoutSplit", kInput + "fc 2 outputs\n",
+       "2:6: 'outputs' is not expected here; the form is: fc OUTPUTS [nobias] [from NAME] [split outputs]"},
+      {"SplitTwiceOnALine", kInput + "fc 2 split outputs split outputs\n", "2:20: 'split' stands twice"},
+      {"SplitTwice", kInput + "conv 3 3x3 split outputs\n fc 4\n fc 2 split outputs\n",
+       "4:13: a second 'split outputs': there is one switch from rows to outputs, and line 2 is it"},
       {"FromUnknown", kInput + "features.0: relu\nfc 3 from feature.0\n",
        "3:11: no layer named 'feature.0' above this line; did you mean features.0?"},
       {"FromBelow", kInput + "fc 3 from later\nlater: relu\n",
@@ -310,6 +334,31 @@ TEST(NetFile, ReadsEveryForm) {
   }
   EXPECT_NE(written.find("bn1: bn eps 0.001 momentum 0.2\n"), std::string::npos) << written;
   EXPECT_NE(written.find("features.0: conv 8 3x5 stride 2x1 pad 1x2 nobias\n"), std::string::npos) << written;
+}
+
+TEST(NetFile, OneLayerMayBeMarkedWithSplitOutputs) {
+  const std::string plain = "input: input 8x8x3\na: conv 4 3x3\nb: relu\nc: fc 6\nd: fc 2\n";
+  EXPECT_EQ(split_layer(parse_net(plain, "x.net")), std::nullopt);
+  for (const int marked : {1, 3, 4}) {
+    std::string content, line;
+    std::istringstream lines(plain);
+    for (int i = 0; std::getline(lines, line); ++i)
+      content += line + (i == marked ? " split outputs\n" : "\n");
+    const Net net = parse_net(content, "x.net");
+    EXPECT_EQ(split_layer(net), marked);
+    EXPECT_EQ(net_text(net), content);
+    EXPECT_EQ(split_layer(adapt_net(net, {9, 9, 1}, 5)), marked);
+    EXPECT_TRUE(same_layers(net, parse_net(plain, "y.net")));
+    EXPECT_FALSE(same_layers(net, parse_net(plain.substr(0, plain.size() - 2) + "3\n", "x.net")));
+  }
+  // As with other keywords the order is free; and a layer may have the words as names.
+  const Net net = parse_net(
+      "input 8x8x3\nsplit: relu\noutputs: conv split outputs 4 from split 3x3 pad 1\nsum: conv 4 1 from "
+      "split\n"
+      "add outputs sum\nfc 2\n",
+      "x.net");
+  EXPECT_EQ(split_layer(net), 2);
+  EXPECT_EQ(net_text(parse_net(net_text(net), "x.net")), net_text(net));
 }
 
 TEST(NetFile, WritesEveryNumberExactly) {

@@ -4,6 +4,7 @@
 // Layer 0 is the input. A layer's name is the prefix of its parameters in checkpoints ("features.0" ->
 // "features.0.weight", PyTorch's names); names are unique.
 #pragma once
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -81,6 +82,13 @@ Net adapt_net(const Net& net, const Input& input, int64_t classes);
 
 // The net as text, one line a layer, every layer named: parse_net(net_text(net), source) has the same layers.
 std::string net_text(const Net& net);
+
+// The layer that the net marks with `split outputs`; none: the default cut, the first fc layer.
+std::optional<int> split_layer(const Net& net);
+
+// The same layers, names and numbers: the same function and checkpoints. Where the outputs are split is no part
+// of that.
+bool same_layers(const Net& a, const Net& b);
 
 // Output shape of every layer for a batch of `rows`: [rows,H,W,C], or [rows,F] from the first fc layer on.
 std::vector<Shape> output_shapes(const Net& net, int64_t rows);
