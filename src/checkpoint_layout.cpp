@@ -9,7 +9,7 @@ namespace {
 // Walks the file's order; visit(offset of the element here, its place in the part).
 template <class Visit>
 void walk(const FileLayout& layout, int64_t first, int64_t count, const Visit& visit) {
-  const int64_t row = layout.positions * layout.channels;
+  const int64_t row = layout.row();
   int64_t start = first / row * row;
   int64_t channel = first % row / layout.positions;
   int64_t position = first % layout.positions;

@@ -14,6 +14,7 @@ struct Target {
   const StoredTensor* stored = nullptr;
   FileLayout layout;
   float* values = nullptr;
+  RowRange own;           // the rows that `values` holds
   bool variance = false;  // never negative
 };
 
@@ -97,14 +98,10 @@ bool good_value(const Target& target, float value) {
   return std::isfinite(value) && !(target.variance && value < 0);
 }
 
-[[noreturn]] void report_bad_value(const TensorFile& file, const Target& target) {
-  float value = 0;
-  int64_t index = 0;
-  do {
-    to_file_order(target.layout, target.values, index++, 1, &value);
-  } while (good_value(target, value));
+// `index` in the file's order.
+[[noreturn]] void report_bad_value(const TensorFile& file, const Target& target, int64_t index, float value) {
   std::vector<int64_t> place(target.layout.shape.size());
-  int64_t rest = index - 1;
+  int64_t rest = index;
   for (size_t i = place.size(); i-- > 0;) {
     place[i] = rest % target.layout.shape[i];
     rest /= target.layout.shape[i];
@@ -117,20 +114,29 @@ bool good_value(const Target& target, float value) {
 void load_tensor(const TensorFile& file, const Target& target) {
   const StoredTensor& stored = *target.stored;
   const int64_t element = file_dtype_bytes(stored.dtype);
+  const int64_t own_first = target.own.first * target.layout.row();
+  const int64_t own_end = target.own.end() * target.layout.row();
   std::vector<float> values;
-  int64_t done = 0;
+  int64_t done = 0, bad = -1;
+  float bad_value = 0;
   file.read(stored, [&](const char* data, int64_t bytes) {
     const int64_t count = bytes / element;
     values.resize(static_cast<size_t>(count));
     to_floats(stored.dtype, data, values);
-    from_file_order(target.layout, values.data(), done, count, target.values);
+    for (size_t i = 0; i < values.size() && bad < 0; ++i) {
+      if (good_value(target, values[i])) continue;
+      bad = done + static_cast<int64_t>(i);
+      bad_value = values[i];
+    }
+    const int64_t begin = std::clamp<int64_t>(own_first - done, 0, count);
+    const int64_t end = std::clamp<int64_t>(own_end - done, 0, count);
+    if (begin < end)
+      from_file_order(target.layout, values.data() + begin, done + begin - own_first, end - begin,
+                      target.values);
     done += count;
   });
-  // After the checksum, which explains a damaged value better; in Convoy's order, which holds the same
-  // values.
-  for (int64_t i = 0; i < done; ++i) {
-    if (!good_value(target, target.values[i])) report_bad_value(file, target);
-  }
+  // After the checksum, which explains a damaged value better.
+  if (bad >= 0) report_bad_value(file, target, bad, bad_value);
 }
 
 }  // namespace
@@ -140,14 +146,18 @@ LoadReport load_parameters(const TensorFile& file, const Net& net, const HostTen
   const std::vector<ParameterSpec> specs = parameters(net);
   const std::vector<FileLayout> layouts = file_layouts(net);
   CONVOY_CHECK(to.values.size() == specs.size(), to.values.size(), " tensors for ", specs.size());
+  CONVOY_CHECK(to.own.empty() || to.own.size() == specs.size(), to.own.size(), " for ", specs.size());
   std::map<std::string, Target> targets;
   int last_layer = 0;
   for (size_t i = 0; i < specs.size(); ++i) {
-    targets[specs[i].name] = {nullptr, layouts[i], to.values[i], specs[i].role == ParameterSpec::kRunningVar};
+    const RowRange own = to.own.empty() ? RowRange{0, specs[i].shape[0]} : to.own[i];
+    targets[specs[i].name] = {nullptr, layouts[i], to.values[i], own,
+                              specs[i].role == ParameterSpec::kRunningVar};
     if (specs[i].role == ParameterSpec::kWeight) last_layer = std::max(last_layer, specs[i].layer);
     for (const HostTensors::State& state : to.state) {
-      if (state.values[i] == nullptr) continue;
-      targets[state_name(state.kind, specs[i])] = {nullptr, layouts[i], state.values[i], state.kind == "v"};
+      if (specs[i].buffer()) continue;
+      targets[state_name(state.kind, specs[i])] = {nullptr, layouts[i], state.values[i], own,
+                                                   state.kind == "v"};
     }
   }
   std::set<std::string> wanted;

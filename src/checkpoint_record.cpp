@@ -123,6 +123,7 @@ std::map<std::string, std::string> record_metadata(const TrainingRecord& record)
   put("seed", std::to_string(record.seed));
   put("world", std::to_string(record.world));
   put("step", std::to_string(record.step));
+  put("fc_updates", std::to_string(record.fc_updates));
   put("epoch", std::to_string(record.epoch));
   put("batch_in_epoch", std::to_string(record.batch_in_epoch));
   put("epoch_loss", real_text(record.epoch_so_far.loss));
@@ -175,6 +176,8 @@ TrainingRecord read_record(const TensorFile& file) {
   record.seed = fields.whole<uint64_t>("seed", 0, UINT64_MAX);
   record.world = fields.whole<int64_t>("world", 1, INT32_MAX);
   record.step = fields.whole<int64_t>("step", 0, INT64_MAX);
+  const bool counted = file.metadata().count(kPrefix + "fc_updates") > 0;  // not by versions for one worker
+  record.fc_updates = counted ? fields.whole<int64_t>("fc_updates", 0, INT64_MAX) : record.step;
   record.epoch = fields.whole<int64_t>("epoch", 0, INT64_MAX);
   record.batch_in_epoch = fields.whole<int64_t>("batch_in_epoch", 0, INT64_MAX);
   record.epoch_so_far.loss = fields.real("epoch_loss", fields.word("epoch_loss"));

@@ -262,7 +262,7 @@ TrainingRecord TrainingRun::record() const {
   r.normalization = data_.normalization;
   r.optimizer = model_.options.optimizer.kind;
   r.seed = model_.options.seed;
-  r.step = step_;
+  r.step = r.fc_updates = step_;
   r.epoch = epoch_;
   r.batch_in_epoch = batch_in_epoch_;
   r.epoch_so_far = epoch_sums_;

@@ -122,6 +122,7 @@ inline TrainingRecord small_record(int64_t step = 12) {
   record.seed = UINT64_MAX;
   record.world = 3;
   record.step = step;
+  record.fc_updates = 3 * step;
   record.epoch = 2;
   record.batch_in_epoch = 7;
   record.epoch_so_far = {1.0 / 3.0, 40, 64};

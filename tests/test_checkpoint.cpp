@@ -69,6 +69,7 @@ void expect_equal(const TrainingRecord& a, const TrainingRecord& b) {
   EXPECT_EQ(a.seed, b.seed);
   EXPECT_EQ(a.world, b.world);
   EXPECT_EQ(a.step, b.step);
+  EXPECT_EQ(a.fc_updates, b.fc_updates);
   EXPECT_EQ(a.epoch, b.epoch);
   EXPECT_EQ(a.batch_in_epoch, b.batch_in_epoch);
   EXPECT_EQ(a.epoch_so_far.loss, b.epoch_so_far.loss);
@@ -92,7 +93,7 @@ TEST(Checkpoint, TheRecordComesBackExactly) {
 
   TrainingRecord record = small_record();
   record.optimizer = OptimizerKind::kSgd;
-  record.step = record.epoch = record.batch_in_epoch = INT64_MAX;
+  record.step = record.fc_updates = record.epoch = record.batch_in_epoch = INT64_MAX;
   record.epoch_so_far = {0, INT64_MAX, INT64_MAX};
   record.normalization.mean = {-std::numeric_limits<float>::denorm_min(), 0, 1e38f};
   for (const double loss : {0.1, -0.0, 1e300, 5e-324, 12345.678, std::nextafter(2.0, 3.0)}) {
@@ -102,6 +103,12 @@ TEST(Checkpoint, TheRecordComesBackExactly) {
       expect_equal(through_file(record_metadata(record)), record);
     }
   }
+}
+
+TEST(Checkpoint, ARecordOfAVersionForOneWorkerHasAnUpdateAStep) {
+  std::map<std::string, std::string> metadata = record_metadata(small_record(12));
+  ASSERT_EQ(metadata.erase("convoy.fc_updates"), 1u);
+  EXPECT_EQ(through_file(metadata).fc_updates, 12);
 }
 
 struct BadField {
@@ -158,6 +165,9 @@ const std::vector<BadField> kBadFields = {
     {"convoy.step", "0x10", "not a whole number: '0x10'"},
     {"convoy.step", "-1", "step is -1, not from 0"},
     {"convoy.step", "9223372036854775808", "step is out of range"},
+    {"convoy.fc_updates", "", "not a whole number: ''"},
+    {"convoy.fc_updates", "-1", "fc_updates is -1, not from 0"},
+    {"convoy.fc_updates", "9223372036854775808", "fc_updates is out of range"},
     {"convoy.epoch", nullptr, "epoch is missing"},
     {"convoy.epoch", "-1", "epoch is -1"},
     {"convoy.batch_in_epoch", nullptr, "batch_in_epoch is missing"},

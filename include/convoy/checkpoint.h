@@ -14,12 +14,14 @@
 #include <string>
 #include <vector>
 
+#include "convoy/comm.h"
 #include "convoy/safetensors.h"
 #include "convoy/train.h"
 
 namespace convoy {
 
-// Where a model's tensors lie in host memory, one pointer for each of parameters(net), in Convoy's layout.
+// Where a model's tensors lie in host memory, one pointer for each of parameters(net), in Convoy's layout. A
+// worker has some rows of a split layer's tensors, maybe none.
 struct HostTensors {
   struct State {
     std::string kind;            // "momentum", or "m" and "v"
@@ -27,6 +29,7 @@ struct HostTensors {
   };
   std::vector<float*> values;
   std::vector<State> state;
+  std::vector<RowRange> own;  // rows of the whole tensor that are here, one a parameter; empty: all of all
 };
 HostTensors host_tensors(const Model& model);  // of a CPU model: the memory that it trains in
 
@@ -37,10 +40,12 @@ struct FileLayout {
   std::string name;
   std::vector<int64_t> shape;  // as PyTorch has it
   int64_t positions = 1, channels = 1;
+  int64_t row() const { return positions * channels; }  // elements, here and there
 };
 std::vector<FileLayout> file_layouts(const Net& net);  // one for each of parameters(net)
 
-// Elements [first, first + count) in the file's order, out of and into a tensor in Convoy's layout.
+// Elements [first, first + count) in the file's order, out of and into a tensor in Convoy's layout; or some
+// of its rows, where `first` counts from the first of these.
 void to_file_order(const FileLayout& layout, const float* values, int64_t first, int64_t count, float* part);
 void from_file_order(const FileLayout& layout, const float* part, int64_t first, int64_t count,
                      float* values);
@@ -55,6 +60,7 @@ struct TrainingRecord {
   uint64_t seed = 0;
   int64_t world = 1;                            // workers
   int64_t step = 0;                             // steps done
+  int64_t fc_updates = 0;                       // of the split layers: over `step` with an update a pass
   int64_t epoch = 0, batch_in_epoch = 0;        // where the next step reads
   StepReport epoch_so_far;                      // sums of the batches that the epoch has done
   double best_accuracy = -1;                    // on the test set, a fraction; -1: not measured
@@ -67,10 +73,15 @@ std::map<std::string, std::string> record_metadata(const TrainingRecord& record)
 bool has_record(const TensorFile& file);
 TrainingRecord read_record(const TensorFile& file);
 
+// Gives elements [first, first + count), in the file's order, of parameter `spec`: of its values (state -1) or
+// of from.state[state].
+using FetchPart = std::function<void(size_t spec, int state, int64_t first, int64_t count, float* to)>;
+
 // A checkpoint's tensors: weights, buffers, num_batches_tracked (= record.step), optimizer state. They refer
-// to the memory behind `from` and are brought into the file's order while they are written.
+// to the memory behind `from` and are brought into the file's order while they are written. Tensors that are
+// not wholly in `from` come from `fetch`.
 std::vector<TensorSource> checkpoint_tensors(const Net& net, const HostTensors& from,
-                                             const TrainingRecord& record);
+                                             const TrainingRecord& record, const FetchPart& fetch = nullptr);
 
 struct LoadOptions {
   bool other_classes = false;  // fine-tuning: a last layer with another number of outputs keeps what it has
@@ -81,7 +92,8 @@ struct LoadReport {
 
 // Loads the net's parameters and buffers from a checkpoint or from any file with PyTorch's names (F32; F16,
 // BF16 and F64 are converted), and the optimizer state of `to.state` where it has any. num_batches_tracked
-// and other optimizer state are passed over. Throws InputError: missing and unexpected names, shapes (as
+// and other optimizer state are passed over. Reads all of each tensor and keeps the rows of `to.own`: every
+// worker finds the same faults. Throws InputError: missing and unexpected names, shapes (as
 // PyTorch has them) that differ, another dtype (all before anything is written), then per tensor, checksums,
 // NaN and infinities, negative variances.
 LoadReport load_parameters(const TensorFile& file, const Net& net, const HostTensors& to,
@@ -107,6 +119,14 @@ struct SaveOptions {
 // whole one, and no temporary file is left.
 std::string save_checkpoint(const std::string& dir, const std::vector<TensorSource>& tensors,
                             const TrainingRecord& record, const SaveOptions& options = {});
+
+// The same by several workers, each of which calls it with the same arguments and its own rows: the first one
+// writes whole tensors and asks the others for theirs, part by part. Without others (null) it is
+// save_checkpoint. When it fails, the first worker throws the Error, and the others Aborted with its text. The
+// warning is the first worker's alone. `exec` is for host memory.
+std::string save_checkpoint_together(Communicator* workers, Exec& exec, const std::string& dir,
+                                     const Net& net, const HostTensors& from, const TrainingRecord& record,
+                                     const SaveOptions& options = {});
 
 struct FoundCheckpoint {
   std::string file;     // empty: the folder holds no checkpoint
