@@ -4,6 +4,7 @@ namespace convoy {
 
 HostTensors host_tensors(const Model& model) {
   HostTensors out;
+  out.own = model.own;
   const bool sgd = model.options.optimizer.kind == OptimizerKind::kSgd;
   const std::vector<std::string> kinds =
       sgd ? std::vector<std::string>{"momentum"} : std::vector<std::string>{"m", "v"};
