@@ -3,53 +3,33 @@
 // rank talks to one other, and nobody holds more than a part.
 #include <algorithm>
 
+#include "checkpoint_agree.h"
 #include "convoy/checkpoint.h"
 
 namespace convoy {
 namespace {
 
-constexpr Label kLabel{Traffic::kOther, "checkpoint"};
-
-// For elements of parameter `spec` in the file's order; or, with spec -1, the end: whether it failed, and the
-// bytes of the error's text, which follows.
+// For elements of parameter `spec` in the file's order; or, with spec -1, the end, and the verdict follows.
 struct Request {
   int64_t spec = -1, state = -1;  // state -1: the values
   int64_t first = 0, count = 0;
-  int64_t failed = 0;
 };
 
-class Line {  // bytes to and from other ranks, there when a call returns
- public:
-  Line(Communicator& workers, Exec& exec) : workers_(workers), exec_(exec) {}
-  void send(const void* data, int64_t bytes, int to) {
-    if (bytes == 0) return;
-    workers_.send(exec_, kLabel, In(static_cast<const uint8_t*>(data), Shape{bytes}), to);
-    exec_.backend->synchronize(exec_);
-  }
-  void recv(void* data, int64_t bytes, int from) {
-    if (bytes == 0) return;
-    workers_.recv(exec_, kLabel, View(static_cast<uint8_t*>(data), Shape{bytes}), from);
-    exec_.backend->synchronize(exec_);
-  }
-  // [rank][spec]
-  std::vector<std::vector<RowRange>> gather(std::vector<RowRange> mine) {
-    const auto specs = mine.size(), world = static_cast<size_t>(workers_.world());
-    std::vector<RowRange> all(specs * world);
-    const auto bytes = static_cast<int64_t>(specs * sizeof(RowRange));
-    const Blocks blocks(world, 1);
-    workers_.all_gather(exec_, kLabel, In(reinterpret_cast<const uint8_t*>(mine.data()), Shape{1, bytes}),
-                        View(reinterpret_cast<uint8_t*>(all.data()), Shape{workers_.world(), bytes}), blocks);
-    exec_.backend->synchronize(exec_);
-    std::vector<std::vector<RowRange>> by_rank;
-    for (auto rank = all.begin(); rank != all.end(); rank += static_cast<std::ptrdiff_t>(specs))
-      by_rank.emplace_back(rank, rank + static_cast<std::ptrdiff_t>(specs));
-    return by_rank;
-  }
-
- private:
-  Communicator& workers_;
-  Exec& exec_;
-};
+// [rank][spec]
+std::vector<std::vector<RowRange>> gather(Communicator& workers, Exec& exec,
+                                          const std::vector<RowRange>& mine) {
+  const auto specs = mine.size(), world = static_cast<size_t>(workers.world());
+  std::vector<RowRange> all(specs * world);
+  const auto bytes = static_cast<int64_t>(specs * sizeof(RowRange));
+  const Blocks blocks(world, 1);
+  workers.all_gather(exec, Line::kLabel, In(reinterpret_cast<const uint8_t*>(mine.data()), Shape{1, bytes}),
+                     View(reinterpret_cast<uint8_t*>(all.data()), Shape{workers.world(), bytes}), blocks);
+  exec.backend->synchronize(exec);
+  std::vector<std::vector<RowRange>> by_rank;
+  for (auto rank = all.begin(); rank != all.end(); rank += static_cast<std::ptrdiff_t>(specs))
+    by_rank.emplace_back(rank, rank + static_cast<std::ptrdiff_t>(specs));
+  return by_rank;
+}
 
 // Elements of rows that are here.
 void copy_part(const std::vector<FileLayout>& layouts, const HostTensors& from,
@@ -73,9 +53,7 @@ void serve(Line& line, const std::vector<FileLayout>& layouts, const HostTensors
     Request request;
     line.recv(&request, sizeof request, 0);
     if (request.spec < 0) {
-      std::string message(static_cast<size_t>(request.count), '\0');
-      line.recv(message.data(), request.count, 0);
-      if (request.failed != 0) throw Aborted(message);
+      heed(line);
       return;
     }
     part.resize(static_cast<size_t>(request.count));
@@ -97,7 +75,7 @@ std::string save_checkpoint_together(Communicator* workers, Exec& exec, const st
     for (const FileLayout& layout : layouts) own.push_back({0, layout.shape[0]});
   CONVOY_CHECK(own.size() == layouts.size(), own.size(), " for ", layouts.size());
   Line line(*workers, exec);
-  const std::vector<std::vector<RowRange>> owners = line.gather(own);
+  const std::vector<std::vector<RowRange>> owners = gather(*workers, exec, own);
   if (workers->rank() != 0) {
     serve(line, layouts, from, own);
     return "";
@@ -124,25 +102,13 @@ std::string save_checkpoint_together(Communicator* workers, Exec& exec, const st
       to += part.count;
     }
   };
-  const auto tell = [&](bool failed, const std::string& message) {
-    Request end;
-    end.failed = failed ? 1 : 0;
-    end.count = static_cast<int64_t>(message.size());
-    for (int rank = 1; rank < workers->world(); ++rank) {
-      line.send(&end, sizeof end, rank);
-      line.send(message.data(), end.count, rank);
-    }
-  };
   std::string warning;
-  try {
-    warning = save_checkpoint(dir, checkpoint_tensors(net, from, record, fetch), record, options);
-  } catch (const Aborted&) {
-    throw;  // nobody listens any more
-  } catch (const std::exception& error) {
-    tell(true, error.what());
-    throw;
-  }
-  tell(false, "");
+  const Verdict verdict = attempt(
+      [&] { warning = save_checkpoint(dir, checkpoint_tensors(net, from, record, fetch), record, options); });
+  const Request end;
+  for (int rank = 1; rank < workers->world(); ++rank) line.send(&end, sizeof end, rank);
+  announce(line, verdict);
+  pronounce(verdict);
   return warning;
 }
 

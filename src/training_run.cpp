@@ -118,8 +118,9 @@ TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, const R
   if (!settings.init.empty() && dir.from.empty()) load_initial();
   if (!dir.from.empty()) resume(dir.from);
   averaged_step_ = step_;
+  if (leads()) dir_ = make_run_dir(dir, settings.model);
+  dir_ = text_from_leader(team_, exec_, dir_);
   if (!leads()) return;
-  dir_ = make_run_dir(dir, settings.model);
   write_config(dir_, settings_);
   metrics_ = std::make_unique<MetricsWriter>(dir_ + "/metrics.jsonl", resumed_ ? step_ : -1);
   progress_ = std::make_unique<Progress>(stdout, is_terminal(stdout), total_steps_,
@@ -131,7 +132,9 @@ void TrainingRun::load_initial() {
   load.other_classes = true;
   HostTensors weights = host_tensors(model_);
   weights.state.clear();  // a new run: its optimizer starts from nothing
-  const LoadReport report = load_parameters(TensorFile(settings_.init), net_, weights, load);
+  LoadReport report;
+  all_or_none(team_.compute, exec_,
+              [&] { report = load_parameters(TensorFile(settings_.init), net_, weights, load); });
   if (report.last_layer_kept && leads())
     std::printf("%s has another number of classes: the last layer keeps its random weights\n",
                 settings_.init.c_str());
@@ -161,10 +164,10 @@ void TrainingRun::resume(const std::string& from) {
     model_.split_updates = record.fc_updates;
   };
   FoundCheckpoint found;
-  if (std::filesystem::is_directory(from))
-    found = find_latest(from, use);
+  if (from_leader(team_, exec_, std::filesystem::is_directory(from)) != 0)
+    found = find_latest_together(team_.compute, exec_, from, use);
   else
-    use(found.file = from);
+    all_or_none(team_.compute, exec_, [&] { use(found.file = from); });
   if (!found.warning.empty() && leads()) std::fprintf(stderr, "convoy: warning: %s\n", found.warning.c_str());
   if (batch_in_epoch_ > steps_per_epoch_)
     input_error(found.file, ": stopped after batch ", batch_in_epoch_, " of an epoch, which has only ",
@@ -172,7 +175,6 @@ void TrainingRun::resume(const std::string& from) {
   resumed_ = true;
   saved_step_ = step_;
   epoch_measured_ = batch_in_epoch_ == 0;
-  check_agreement(team_, {{"step of the checkpoint", text(step_)}});  // they looked for it apart
   if (leads()) std::printf("resumed %s: step %" PRId64 ", epoch %" PRId64 "\n", found.file.c_str(), step_, epoch_ + 1);
 }
 

@@ -251,5 +251,72 @@ TEST(CheckpointTogether, AWorkerThatFailedEndsTheSave) {
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
+// A file that one worker cannot read, though the others can, is passed over by all.
+TEST(CheckpointTogether, AllGoOnFromTheSameFile) {
+  const Net net = small_net();
+  const Memory whole(net, {"momentum"}, 3);
+  const Folder folder;
+  for (const int64_t step : {10, 20, 30})
+    save_checkpoint(folder.path(), checkpoint_tensors(net, whole.tensors, small_record(step)),
+                    small_record(step));
+  for (const int bad_rank : {-1, 0, 1, 2}) {
+    std::vector<FoundCheckpoint> found(3);
+    std::vector<int64_t> step(3);
+    const auto errors = on_ranks(3, [&](Communicator& workers, Exec& exec) {
+      const auto rank = static_cast<size_t>(workers.rank());
+      found[rank] = find_latest_together(&workers, exec, folder.path(), [&](const std::string& file) {
+        step[rank] = read_record(TensorFile(file)).step;
+        if (workers.rank() == bad_rank && step[rank] == 30) input_error(file, ": rank ", rank, " cannot");
+      });
+    });
+    EXPECT_EQ(errors, std::vector<std::string>(3));
+    const int64_t want = bad_rank < 0 ? 30 : 20;
+    EXPECT_EQ(step, std::vector<int64_t>(3, want));
+    for (const FoundCheckpoint& f : found) EXPECT_EQ(f.file, checkpoint_path(folder.path(), want));
+    EXPECT_EQ(found[0].warning.empty(), bad_rank < 0);
+    if (bad_rank >= 0) {
+      EXPECT_SAYS(found[0].warning, text("rank ", bad_rank, " cannot"));
+    }
+    EXPECT_EQ(found[1].warning + found[2].warning, "");
+  }
+}
+
+TEST(CheckpointTogether, NothingToGoOnFromEndsEveryWorker) {
+  const Folder folder;
+  const auto look = [&](Communicator& workers, Exec& exec) {
+    const FoundCheckpoint found =
+        find_latest_together(&workers, exec, folder.path(), [&](const std::string& file) {
+          if (workers.rank() == 2) input_error(file, ": not for rank 2");
+        });
+    EXPECT_EQ(found.file, "");
+  };
+  EXPECT_EQ(on_ranks(3, look), std::vector<std::string>(3));  // an empty folder
+  const Net net = small_net();
+  const Memory whole(net, {}, 3);
+  save_checkpoint(folder.path(), checkpoint_tensors(net, whole.tensors, small_record()), small_record());
+  const std::vector<std::string> errors = on_ranks(3, look);
+  EXPECT_SAYS(errors[0], "InputError: ");
+  EXPECT_SAYS(errors[0], "not for rank 2");
+  EXPECT_SAYS(errors[0], "holds no checkpoint that is good");
+  for (const size_t rank : {1, 2}) EXPECT_EQ(errors[rank], "Aborted: " + errors[0].substr(12));
+}
+
+TEST(CheckpointTogether, AllOrNone) {
+  for (const int failing : {0, 1, 2}) {
+    const auto errors = on_ranks(4, [&](Communicator& workers, Exec& exec) {
+      all_or_none(&workers, exec, [] {});
+      all_or_none(&workers, exec, [&] {
+        if (workers.rank() == failing) input_error("file.safetensors: rank ", failing);
+        if (workers.rank() > failing) throw Error("later");
+      });
+    });
+    const std::string message = text("file.safetensors: rank ", failing);
+    EXPECT_EQ(errors[0], "InputError: " + message);
+    for (const size_t rank : {1, 2, 3}) EXPECT_EQ(errors[rank], "Aborted: " + message);
+  }
+  Exec none;
+  EXPECT_THROW(all_or_none(nullptr, none, [] { input_error("alone"); }), InputError);
+}
+
 }  // namespace
 }  // namespace convoy

@@ -140,4 +140,13 @@ struct FoundCheckpoint {
 FoundCheckpoint find_latest(const std::string& dir,
                             const std::function<void(const std::string& file)>& use = nullptr);
 
+// The same by several workers, each of which calls it: the first one chooses the file, all use it, and one that
+// is bad for any of them is passed over by all. Errors and the warning as in save_checkpoint_together.
+FoundCheckpoint find_latest_together(Communicator* workers, Exec& exec, const std::string& dir,
+                                     const std::function<void(const std::string& file)>& use);
+
+// Runs `work`, which transfers nothing, on every worker, and returns when all are done. Where it has thrown,
+// the first worker throws the error of the lowest such rank, and the others Aborted with its text.
+void all_or_none(Communicator* workers, Exec& exec, const std::function<void()>& work);
+
 }  // namespace convoy
