@@ -12,4 +12,7 @@ void cpu_synchronize(Exec& exec);
 // Of the calling thread (src/exec_cpu.cpp).
 void cpu_flush_denormals();
 
+// Of the CPUs that the process may use: equal for processes that share them.
+uint64_t cpu_mask_hash();
+
 }  // namespace convoy

@@ -1,4 +1,5 @@
 // Which backends this build holds: the only conditional compilation on the host.
+#include "comm_mpi.h"
 #include "convoy/backend.h"
 
 namespace convoy {
@@ -51,5 +52,16 @@ std::vector<const Backend*> cpu_backends() {
     if (candidate.runs) found.push_back(candidate.table);
   return found;
 }
+
+#ifdef CONVOY_HAS_MPI
+extern const Mpi kMpi;
+const Mpi* mpi() {
+  return &kMpi;
+}
+#else
+const Mpi* mpi() {
+  return nullptr;
+}
+#endif
 
 }  // namespace convoy

@@ -88,6 +88,15 @@ void cpu_flush_denormals() {
 #endif
 }
 
+uint64_t cpu_mask_hash() {
+  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
+#ifdef __linux__
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    hash = (hash ^ (CPU_ISSET(cpu, &process_mask()) ? 1 : 0)) * 0x100000001b3u;
+#endif
+  return hash;
+}
+
 void cpu_unpin() {
 #ifdef __linux__
   sched_setaffinity(0, sizeof(cpu_set_t), &process_mask());

@@ -19,6 +19,7 @@
 #include <string>
 #include <thread>
 
+#include "comm_mpi.h"
 #include "convoy/backend.h"
 #include "version.h"
 
@@ -73,6 +74,7 @@ void print_info(std::ostream& out) {
   line("compiler", compiler());
   line("build type", CONVOY_BUILD_TYPE);
   line("OpenMP", openmp_version());
+  line("MPI", mpi() == nullptr ? "no: workers are threads (rebuild with -DCONVOY_MPI=ON)" : mpi()->version());
   line("kernels built", CONVOY_INSTRUCTION_SETS);
   out << "\n";
   line("devices", "cpu (this version has no GPU code)");

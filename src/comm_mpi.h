@@ -1,0 +1,38 @@
+// Ranks that are processes, over MPI (Open MPI): one rank each, started by mpirun or srun --mpi=pmix.
+//
+// Sums are our own, in rank order: the same bits as thread_communicators gives. Whoever waits polls, and sleeps
+// between polls: a blocking call of Open MPI would keep a core busy.
+//
+// abort() prints the error that is being handled as "convoy: rank 3 (host): error: ...", ends the processes of all
+// ranks, with status 2 for InputError and 1 for any other, and does not return. Where a rank is killed, mpirun and
+// srun --kill-on-bad-exit=1 end the others.
+//
+// MPI is initialised and finalised on a thread of its own, and MPI_THREAD_MULTIPLE is asked for. Where less is
+// granted, or CONVOY_MPI_THREADS=single is set in the environment, that thread makes all calls for the others.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "convoy/comm.h"
+
+namespace convoy {
+
+// This process among those of the run.
+struct MpiProcess {
+  int rank = 0, world = 1;
+  // Among the processes of this machine that may use the same CPUs as this one (all that the launcher bound
+  // nowhere, or to the same place).
+  int sharer = 0, sharers = 1;
+};
+
+struct Mpi {
+  std::string (*version)();                         // of the library; may be asked before init()
+  MpiProcess (*init)();                             // once a process
+  void (*finalize)();                               // every rank calls it, once no communicator has work left
+  std::unique_ptr<Communicator> (*communicator)();  // a group of all ranks, which all of them ask for
+};
+
+// Null: this build has no MPI.
+const Mpi* mpi();
+
+}  // namespace convoy

@@ -1,0 +1,118 @@
+#include "workers.h"
+
+#include <algorithm>
+#include <mutex>
+#include <thread>
+
+#include "comm_mpi.h"
+#include "launcher.h"
+
+namespace convoy {
+namespace {
+
+using Body = std::function<int(Team&, const Exec&)>;
+
+bool is_aborted(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const Aborted&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+// A group for each queue.
+struct Groups {
+  std::unique_ptr<Communicator> compute, transfer;
+};
+
+// The CPUs that each of n workers of this process or machine gets when none were asked for.
+int threads_of_each(const WorkersOptions& options, int workers) {
+  if (options.threads > 0) return static_cast<int>(options.threads);
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / workers);
+}
+
+int work(const WorkersOptions& options, Groups& groups, int threads, int first_cpu, const Body& body) {
+  const Backend& backend = cpu_backend(options.isa);
+  const CpuQueuePointer queue = cpu_queue();
+  Team team;
+  if (groups.compute->world() > 1)
+    team = {groups.compute.get(), groups.transfer.get(), cpu_queue_exec(backend, queue)};
+  try {
+    return body(team, cpu_exec(backend, threads, first_cpu));
+  } catch (...) {
+    end_team(team);
+    throw;
+  }
+}
+
+int run_threads(const WorkersOptions& options, int workers, const Body& body) {
+  auto compute = thread_communicators(workers), transfer = thread_communicators(workers);
+  const int threads = threads_of_each(options, workers);
+  std::mutex mutex;
+  std::exception_ptr first;
+  int status = 0;
+  const auto worker = [&](int rank) {
+    const auto r = static_cast<size_t>(rank);
+    Groups groups{std::move(compute[r]), std::move(transfer[r])};
+    std::exception_ptr error;
+    int own = 0;
+    try {
+      own = work(options, groups, threads, rank * threads, body);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    const std::lock_guard<std::mutex> lock(mutex);
+    status = std::max(status, own);
+    if (error && (!first || (is_aborted(first) && !is_aborted(error)))) first = error;
+  };
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < workers; ++rank) ranks.emplace_back(worker, rank);
+  for (std::thread& rank : ranks) rank.join();
+  if (first) std::rethrow_exception(first);
+  return status;
+}
+
+int run_processes(const WorkersOptions& options, const Launcher& started, const Body& body) {
+  const MpiProcess self = mpi()->init();
+  Groups groups{mpi()->communicator(), mpi()->communicator()};
+  int status = 0;
+  try {
+    if (self.world != started.processes && started.processes > 1)
+      input_error(started.processes, " processes were started (", started.source, "), MPI knows of ",
+                  self.world, ": use the mpirun of the MPI that Convoy was built with, or srun --mpi=pmix");
+    if (options.workers > 0 && options.workers != self.world)
+      input_error("--workers ", options.workers, " contradicts the number of processes that were started, ",
+                  self.world, ": each is a worker; leave --workers out");
+    const int threads = threads_of_each(options, self.sharers);
+    status = work(options, groups, threads, self.sharer * threads, body);
+  } catch (...) {
+    groups.compute->abort();
+  }
+  mpi()->finalize();
+  return status;
+}
+
+}  // namespace
+
+void end_team(Team& team) noexcept {
+  if (team.world() == 1) return;
+  team.compute->abort();
+  team.transfer->abort();
+  try {
+    team.queue.backend->synchronize(team.queue);
+  } catch (...) {  // the queue's own error, or Aborted: the caller is handling the one that counts
+  }
+}
+
+int run_workers(const WorkersOptions& options, const Body& body) {
+  const Launcher started = launcher();
+  check_launcher(started, mpi() != nullptr);
+  if (started.mpi && mpi() != nullptr) return run_processes(options, started, body);
+  if (options.workers > 1) return run_threads(options, static_cast<int>(options.workers), body);
+  Team alone;
+  return body(alone, cpu_exec(cpu_backend(options.isa), static_cast<int>(options.threads)));
+}
+
+}  // namespace convoy
