@@ -2,9 +2,10 @@
 // workers can merge their statistics.
 //
 //   statistics      mean[c], m2[c] = sum of (x - mean)², over the N·H·W elements of the channel
-//   merge           the statistics of several workers become those of all their elements (Chan, Golub, LeVeque 1983),
-//                   in double, in rank order. all[K, 2C]: mean, then m2 of each worker; counts: the elements per
-//                   channel behind them. A worker without elements is skipped, whatever its mean and m2 are.
+//   merge           the statistics of several workers become those of all their elements (Chan, Golub,
+//                   LeVeque 1983), in double, in rank order. all[K, 2C]: mean, then m2 of each worker; counts:
+//                   the elements per channel behind them. A worker without elements is skipped, whatever its
+//                   mean and m2 are.
 //   forward         y = (x - mean) · inv_std · gamma + beta, inv_std = 1 / sqrt(var + eps); then + residual,
 //   then ReLU.
 //                   var = m2 / count in training; in evaluation mean and var are the running ones (m2 =
@@ -18,7 +19,8 @@
 //   unbiased: m2 / (count - 1)
 //
 // x, y, dy, dx [N,H,W,C] or [N,C], f32, contiguous; the others [C] f32. y may be x only in evaluation; dx may
-// be dy; dresidual may not be dx. Without rows the statistics and the sums are 0. Sums of x are in double per chunk of pixels, merged in chunk order.
+// be dy; dresidual may not be dx. Without rows the statistics and the sums are 0. Sums of x are in double per
+// chunk of pixels, merged in chunk order.
 #pragma once
 #include <vector>
 

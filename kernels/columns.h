@@ -5,9 +5,10 @@
 //   slice    y[i, j] = x[i, first + j]
 //   embed    x[i, first + j] = y[i, j], all other columns 0
 //
-// A matrix is [rows, columns]; images [N,H,W,C] are read as [N·H·W, C]. `blocks` is what an all-gather leaves, of
-// any shape: block 0, block 1, ... one behind the other, block r being [rows, widths[r]]. f32, contiguous; widths may
-// be 0, and live as long as the operation is used. Results are overwritten. No aliasing.
+// A matrix is [rows, columns]; images [N,H,W,C] are read as [N·H·W, C]. `blocks` is what an all-gather
+// leaves, of any shape: block 0, block 1, ... one behind the other, block r being [rows, widths[r]]. f32,
+// contiguous; widths may be 0, and live as long as the operation is used. Results are overwritten. No
+// aliasing.
 #pragma once
 #include <vector>
 

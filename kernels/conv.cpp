@@ -35,7 +35,7 @@ ForwardPlan plan_forward(const ConvForward& a, int threads) {
   plan.panel_bytes = panel_floats(s.K, plan.D) * 4;
   plan.own = !pooled && own_panels(s.x().count(), s.w().count(), plan.panels, threads);
   if (plan.own) plan.panel_bytes = panel_offset(plan.D, threads) * 4;
-  const int64_t written = pooled ? s.K : least(s.K, kPanelLanes);
+  const int64_t written = pooled ? s.K : smaller(s.K, kPanelLanes);
   plan.image_bytes = (s.H * s.W * s.C + plan.P * plan.Q * written) * 4;
   plan.blocks =
       cut_blocks(s.N, pooled ? plan.P / 2 : plan.P, plan.image_bytes, pooled ? 1 : plan.panels, threads);
@@ -104,7 +104,7 @@ void conv_forward(Exec& ex, const ConvForward& a) {
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < plan.panels * pieces; ++i) {
       const int64_t first = i % pieces * 256;
-      pack_rows(w, plan.D, bias, s.K, i / pieces, first, least(first + 256, plan.D),
+      pack_rows(w, plan.D, bias, s.K, i / pieces, first, smaller(first + 256, plan.D),
                 panels + panel_offset(plan.D, i / pieces));
     }
     Correlation c = all;
@@ -185,7 +185,7 @@ DataPlan plan_data(const ConvShape& s, int threads) {
   plan.panel_bytes = plan.panels * kPanelLanes * (s.R * s.S * s.K + s.stride_h * s.stride_w) * 4;
   plan.own = s.stride_h * s.stride_w == 1 && own_panels(s.y().count(), s.w().count(), plan.panels, threads);
   if (plan.own) plan.panel_bytes = panel_offset(s.R * s.S * s.K, threads) * 4;
-  plan.image_bytes = (s.P() * s.Q() * s.K + s.H * s.W * least(s.C, kPanelLanes)) * 4;
+  plan.image_bytes = (s.P() * s.Q() * s.K + s.H * s.W * smaller(s.C, kPanelLanes)) * 4;
   plan.blocks = cut_blocks(s.N, (s.H + s.stride_h - 1) / s.stride_h, plan.image_bytes, plan.panels, threads);
   return plan;
 }
@@ -247,7 +247,7 @@ void conv_backward_data(Exec& ex, const ConvBackwardData& a) {
 #pragma omp for schedule(static) nowait
       for (int64_t j = 0; j < plan.panels * pieces; ++j) {
         const int64_t first = j % pieces * 256;
-        pack_backward(s, w, h, v, j / pieces, first, least(first + 256, rows),
+        pack_backward(s, w, h, v, j / pieces, first, smaller(first + 256, rows),
                       place + panel_offset(rows, j / pieces));
       }
       place += panel_floats(s.C, rows);

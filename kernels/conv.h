@@ -6,10 +6,11 @@
 //   backward data     dx = the transpose of forward applied to dy, then dx = 0 where mask <= 0
 //   backward weights  dw[k,r,s,c] (+)= sum over n,p,q of dy[n,p,q,k] · x[...],  db[k] (+)= sum of dy[n,p,q,k]
 //
-// x[N,H,W,C], w[K,R,S,C], y[N,P,Q,K], all f32 on the CPU, contiguous. Taps outside the image are zero; whether they
-// are multiplied or skipped is open, so where dy or w is infinite, the outputs that such a tap belongs to (in backward
-// weights: dw at border taps) may be NaN instead of what the other terms add up to.
-// Any extents >= 1, N and K also 0 (dx is zeros without filters), any stride >= 1, any pad < filter extent. No aliasing.
+// x[N,H,W,C], w[K,R,S,C], y[N,P,Q,K], all f32 on the CPU, contiguous. Taps outside the image are zero.
+// Whether they are multiplied or skipped is open: a result that has such a tap may be NaN where an infinite
+// or NaN dy or w meets it.
+// Any extents >= 1, N and K also 0 (dx is zeros without filters), any stride >= 1, any pad < filter extent.
+// No aliasing.
 // The MACs of forward are N·P·Q·K·R·S·C; each backward pass has as many.
 #pragma once
 #include "kernels/epilogue.h"

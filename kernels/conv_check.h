@@ -2,12 +2,9 @@
 #pragma once
 #include "convoy/backend.h"
 #include "kernels/conv.h"
+#include "kernels/sizes.h"
 
 namespace convoy::CONVOY_CPU {
-
-inline int64_t least(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
 
 inline void check_shape(const ConvShape& s) {
   CONVOY_CHECK(s.N >= 0 && s.H >= 1 && s.W >= 1 && s.C >= 1 && s.K >= 0 && s.R >= 1 && s.S >= 1 &&

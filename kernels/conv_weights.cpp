@@ -7,10 +7,6 @@
 namespace convoy::CONVOY_CPU {
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
 // Each item of a chunk is a tile of the gradient for one row of taps, or some channels of db.
 //   wide    dw[k][r,s][c]: broadcasts dy[k], vectors of x[c]: the gradient's own layout
 //   narrow  sums[r,s,c][k]: broadcasts x[r,s,c], vectors of dy[k], turned round in the end: for images of few
@@ -41,16 +37,16 @@ WeightsPlan plan_weights(const ConvShape& s, int threads) {
   WeightsPlan plan{};
   const int64_t P = s.P(), Q = s.Q();
   const auto waste = [](int64_t extent) {
-    return static_cast<double>(ceil_div(extent, kLanes) * kLanes) / static_cast<double>(extent);
+    return static_cast<double>(divide_up(extent, kLanes) * kLanes) / static_cast<double>(extent);
   };
   plan.narrow = s.C < kLanes && waste(s.C) > waste(s.K);
-  plan.tiles = ceil_div(s.K, kOuterRows);
-  plan.panels = ceil_div(plan.narrow ? s.K : s.C, kOuterLanes);
+  plan.tiles = divide_up(s.K, kOuterRows);
+  plan.panels = divide_up(plan.narrow ? s.K : s.C, kOuterLanes);
   // The narrow kind sums db along the way.
-  plan.bias_items = plan.narrow ? 0 : ceil_div(s.K, kOuterLanes);
+  plan.bias_items = plan.narrow ? 0 : divide_up(s.K, kOuterLanes);
   const int64_t gradient_items = plan.narrow ? 1 : plan.panels * plan.tiles * s.R;
   plan.items = gradient_items + plan.bias_items;
-  plan.padded_K = ceil_div(s.K, kLanes) * kLanes;
+  plan.padded_K = divide_up(s.K, kLanes) * kLanes;
   // About 64 items at least, for as many threads; in powers of two, as batches mostly are.
   int64_t chunks = 1;
   while (chunks * gradient_items < 64 && 2 * chunks <= s.N) chunks *= 2;
@@ -60,16 +56,16 @@ WeightsPlan plan_weights(const ConvShape& s, int threads) {
   constexpr int64_t kBlockBytes = 1024 * 1024;
   constexpr int64_t kInnerPixels = 128;
   const int64_t row_bytes = (s.stride_h * s.W * s.C + Q * s.K) * 4;
-  plan.block_rows = least(P, ceil_div(kBlockBytes, row_bytes));
+  plan.block_rows = smaller(P, divide_up(kBlockBytes, row_bytes));
   plan.block_images = plan.block_rows < P ? 1 : 1 + kBlockBytes / (row_bytes * P + 1);
-  plan.inner_rows = least(plan.block_rows, ceil_div(kInnerPixels, Q));
-  plan.inner_images = plan.inner_rows < plan.block_rows ? 1 : ceil_div(kInnerPixels, P * Q);
+  plan.inner_rows = smaller(plan.block_rows, divide_up(kInnerPixels, Q));
+  plan.inner_images = plan.inner_rows < plan.block_rows ? 1 : divide_up(kInnerPixels, P * Q);
   const bool pack = !plan.narrow && s.C >= 128 && plan.tiles >= 4 && plan.block_rows == P;
-  plan.packed_floats = pack ? least(plan.block_images, s.N) * s.H * s.W * kOuterLanes : 0;
+  plan.packed_floats = pack ? smaller(plan.block_images, s.N) * s.H * s.W * kOuterLanes : 0;
   if (plan.narrow) {
     // A tile wants as many values as there is room for.
     plan.group = s.R * s.S * s.C <= 14 ? s.R : 1;
-    plan.band_rows = least(P, ceil_div(kInnerPixels, Q));
+    plan.band_rows = smaller(P, divide_up(kInnerPixels, Q));
     plan.packed_floats = padded_columns(s) * s.C *
                          (plan.group == 1 ? (plan.band_rows - 1) * s.stride_h + s.R : plan.band_rows * s.R);
   }
@@ -83,9 +79,9 @@ struct Span {
 
 // The outputs o in [0, outputs) whose tap lies inside: 0 <= o·stride - pad + tap < inputs.
 Span outputs_inside(int64_t tap, int64_t stride, int64_t pad, int64_t inputs, int64_t outputs) {
-  const int64_t begin = tap < pad ? ceil_div(pad - tap, stride) : 0;
+  const int64_t begin = tap < pad ? divide_up(pad - tap, stride) : 0;
   const int64_t past = inputs + pad - tap;  // o·stride < past
-  const int64_t end = past > 0 ? least(outputs, ceil_div(past, stride)) : 0;
+  const int64_t end = past > 0 ? smaller(outputs, divide_up(past, stride)) : 0;
   return {begin, end > begin ? end : begin};
 }
 
@@ -120,12 +116,12 @@ void wide_item(const Pass& pass, const Block& block, int64_t item, const float* 
   if (packed != nullptr)
     o.b = {nullptr, s.H * s.W * kOuterLanes, s.stride_h * s.W * kOuterLanes, s.stride_w * kOuterLanes};
   o.to_row = s.R * s.S * s.C;
-  o.lanes = least(s.C - c, kOuterLanes);
+  o.lanes = smaller(s.C - c, kOuterLanes);
   for (int64_t n = block.image; n < block.image_end; n += pass.plan.inner_images)
     for (int64_t p = block.row; p < block.row_end; p += pass.plan.inner_rows) {
       const int64_t begin = p > inside.begin ? p : inside.begin;
-      const int64_t end = least(least(p + pass.plan.inner_rows, block.row_end), inside.end);
-      o.images = least(pass.plan.inner_images, block.image_end - n);
+      const int64_t end = smaller(smaller(p + pass.plan.inner_rows, block.row_end), inside.end);
+      o.images = smaller(pass.plan.inner_images, block.image_end - n);
       o.rows = end > begin ? end - begin : 0;
       o.overwrite = overwrite && n == block.image && p == block.row;
       for (int64_t t = 0; t < s.S; ++t) {
@@ -165,7 +161,7 @@ void add_bias(const ConvShape& s, const float* dy, int64_t pixels, int64_t lanes
 void pad_rows(const Pass& pass, const float* x, int64_t h, int64_t jump, int64_t rows, float* to) {
   const ConvShape& s = pass.s;
   const int64_t C = s.C, step = pass.plan.group * C, columns = padded_columns(s), left = s.pad_w * step;
-  const int64_t inside = least(s.W, columns - s.pad_w);
+  const int64_t inside = smaller(s.W, columns - s.pad_w);
   for (int64_t i = 0; i < rows; ++i, h += jump, to += columns * step) {
     for (int64_t j = 0; j < left; ++j) to[j] = 0;
     for (int64_t j = left + inside * step; j < columns * step; ++j) to[j] = 0;
@@ -190,7 +186,7 @@ void pad_rows(const Pass& pass, const float* x, int64_t h, int64_t jump, int64_t
 void narrow_chunk(const Pass& pass, int64_t image, int64_t image_end, float* band, float* sums, float* db) {
   const ConvShape& s = pass.s;
   const int64_t P = s.P(), Q = s.Q(), group = pass.plan.group;
-  const int64_t values = group * s.S * s.C, tiles = ceil_div(values, kOuterRows);
+  const int64_t values = group * s.S * s.C, tiles = divide_up(values, kOuterRows);
   const int64_t jump = group == 1 ? 1 : s.stride_h, row_floats = padded_columns(s) * group * s.C;
   Outer o{};
   o.images = 1;
@@ -198,12 +194,12 @@ void narrow_chunk(const Pass& pass, int64_t image, int64_t image_end, float* ban
   o.to_row = pass.plan.padded_K;
   for (int64_t row = image * P; row < image_end * P; row += o.rows) {
     const float* dy = pass.dy + row * Q * s.K;
-    o.rows = least(pass.plan.band_rows, P - row % P);
+    o.rows = smaller(pass.plan.band_rows, P - row % P);
     o.overwrite = row == image * P;
     pad_rows(pass, x_at(s, pass.x, row / P, 0, 0), row % P * s.stride_h - s.pad_h, jump,
              group == 1 ? (o.rows - 1) * s.stride_h + s.R : o.rows, band);
     for (int64_t k = 0; k < s.K; k += kOuterLanes) {
-      o.lanes = least(s.K - k, kOuterLanes);
+      o.lanes = smaller(s.K - k, kOuterLanes);
       o.b = {dy + k, 0, Q * s.K, s.K};
       for (int64_t r = 0; r < s.R; r += group)
         for (int64_t i = 0; i < tiles; ++i) {
@@ -222,18 +218,18 @@ void bias_item(const Pass& pass, const Block& block, int64_t panel, float* db) {
   const int64_t k = panel * kOuterLanes;
   for (int64_t n = block.image; n < block.image_end; ++n)
     add_bias(s, pass.dy + (n * s.P() + block.row) * s.Q() * s.K + k, (block.row_end - block.row) * s.Q(),
-             least(s.K - k, kOuterLanes), db + k);
+             smaller(s.K - k, kOuterLanes), db + k);
 }
 
 // The channels of a panel of x, for all pixels of a block of images: where pixels are far apart they evict
 // one another.
 void pack_panel(const Pass& pass, const Block& block, int64_t panel, float* packed) {
   const ConvShape& s = pass.s;
-  const int64_t c = panel * kOuterLanes, lanes = least(kOuterLanes, s.C - c);
+  const int64_t c = panel * kOuterLanes, lanes = smaller(kOuterLanes, s.C - c);
   const float* x = x_at(s, pass.x, block.image, 0, 0) + c;
   for (int64_t i = 0; i < (block.image_end - block.image) * s.H * s.W; ++i, x += s.C, packed += kOuterLanes)
     for (int64_t j = 0; j < lanes; j += kLanes)
-      store(packed + j, load_first(x + j, least(kLanes, lanes - j)));
+      store(packed + j, load_first(x + j, smaller(kLanes, lanes - j)));
 }
 
 // Items [begin, end) of one chunk, block by block.
@@ -245,7 +241,7 @@ void run_items(const Pass& pass, int64_t chunk, int64_t begin, int64_t end, floa
   if (plan.narrow) return narrow_chunk(pass, first, last, packed, gradient, db);
   for (int64_t n = first; n < last; n += plan.block_images)
     for (int64_t p = 0; p < P; p += plan.block_rows) {
-      const Block block{n, least(n + plan.block_images, last), p, least(p + plan.block_rows, P)};
+      const Block block{n, smaller(n + plan.block_images, last), p, smaller(p + plan.block_rows, P)};
       const bool fresh = n == first && p == 0;
       for (int64_t i = begin; i < end; ++i)
         if (i >= gradient_items)
@@ -263,7 +259,7 @@ void run_items(const Pass& pass, int64_t chunk, int64_t begin, int64_t end, floa
 void add_chunks(const float* sums, int64_t chunks, int64_t distance, float* to, int64_t count,
                 bool overwrite) {
   for (int64_t i = 0; i < count; i += kLanes) {
-    const int64_t lanes = least(kLanes, count - i);
+    const int64_t lanes = smaller(kLanes, count - i);
     Vec total = overwrite ? Vec{} : load_first(to + i, lanes);
     for (int64_t j = 0; j < chunks; ++j) total += load_first(sums + j * distance + i, lanes);
     store_first(to + i, total, lanes);
@@ -309,7 +305,7 @@ void conv_backward_weights(Exec& ex, const ConvBackwardWeights& a) {
     const int64_t stop = total * (thread_index() + 1) / thread_count();
     while (i < stop) {
       const int64_t chunk = i / plan.items;
-      const int64_t end = least(stop, (chunk + 1) * plan.items);
+      const int64_t end = smaller(stop, (chunk + 1) * plan.items);
       run_items(pass, chunk, i - chunk * plan.items, end - chunk * plan.items, packed,
                 direct ? dw : sums + chunk * plan.sums,
                 db != nullptr ? db_sums + chunk * plan.padded_K : nullptr, direct ? a.overwrite : true);
@@ -318,9 +314,9 @@ void conv_backward_weights(Exec& ex, const ConvBackwardWeights& a) {
 #pragma omp barrier
     if (!plan.narrow && !direct) {
 #pragma omp for schedule(static) nowait
-      for (int64_t j = 0; j < ceil_div(plan.sums, 1024); ++j)
-        add_chunks(sums + j * 1024, plan.chunks, plan.sums, dw + j * 1024, least(1024, plan.sums - j * 1024),
-                   a.overwrite);
+      for (int64_t j = 0; j < divide_up(plan.sums, 1024); ++j)
+        add_chunks(sums + j * 1024, plan.chunks, plan.sums, dw + j * 1024,
+                   smaller(1024, plan.sums - j * 1024), a.overwrite);
     } else if (plan.narrow) {
 #pragma omp for schedule(static) nowait
       for (int64_t d = 0; d < D; ++d) {

@@ -1,11 +1,9 @@
 #include "kernels/correlate.h"
 
+#include "kernels/sizes.h"
+
 namespace convoy::CONVOY_CPU {
 namespace {
-
-int64_t smaller(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
 
 // Consecutive outputs that have the same taps inside the image.
 struct Span {

@@ -2,12 +2,12 @@
 //
 // The mask is never stored: m for unit u of row n of the global batch comes from
 //   v = philox(seed, u / 4, n, step, kDropoutStream + layer).v[u % 4]:  m = 1 where uniform_float(v) >= p.
-// x[N, ...] of any shape, f32, contiguous; y may be x, dx may be dy. Row i of x is row first_row + i of the global
-// batch, or rows[i]. Element e of a row is
+// x[N, ...] of any shape, f32, contiguous; y may be x, dx may be dy. Row i of x is row first_row + i of the
+// global batch, or rows[i]. Element e of a row is
 //   unit first_unit + e                                                          where columns = 0,
 //   unit (e / columns) · unsplit_columns + first_unit + e % columns              of a split layer,
-// whose view holds columns [first_unit, first_unit + columns) of every pixel's unsplit_columns channels. So the mask
-// does not depend on who holds which rows and columns.
+// whose view holds columns [first_unit, first_unit + columns) of every pixel's unsplit_columns channels. So
+// the mask does not depend on who holds which rows and columns.
 #pragma once
 #include "convoy/backend.h"
 

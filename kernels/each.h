@@ -4,6 +4,7 @@
 // thread takes it, so the bits do not depend on the number of threads.
 #pragma once
 #include "kernels/cpu.h"
+#include "kernels/sizes.h"
 
 namespace convoy::CONVOY_CPU {
 namespace {
@@ -31,16 +32,6 @@ inline T get(const void* p) {
 template <class T>
 inline void put(void* p, const T& v) {
   __builtin_memcpy(p, &v, sizeof(T));
-}
-
-inline int64_t smaller(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-inline int64_t larger(int64_t a, int64_t b) {
-  return a > b ? a : b;
-}
-inline int64_t divide_up(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
 }
 
 // body(item) for every item in [0, items), on the Exec's threads when `work` elements are worth it.

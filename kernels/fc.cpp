@@ -4,19 +4,10 @@
 #include "kernels/cpu.h"
 #include "kernels/dot_tile.h"
 #include "kernels/outer_tile.h"
+#include "kernels/sizes.h"
 
 namespace convoy::CONVOY_CPU {
 namespace {
-
-int64_t least(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-int64_t most(int64_t a, int64_t b) {
-  return a > b ? a : b;
-}
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 struct Sizes {
   int64_t N, D, F;
@@ -59,12 +50,12 @@ void dot_forward([[maybe_unused]] Exec& ex, const FcForward& a, const Sizes& s) 
   float* y = a.y.f32();
   const int64_t columns = dot_columns(s.N);
 #pragma omp parallel for num_threads(ex.threads) schedule(static)
-  for (int64_t item = 0; item < ceil_div(s.F, columns); ++item) {
-    const int64_t end = least(s.F, (item + 1) * columns);
+  for (int64_t item = 0; item < divide_up(s.F, columns); ++item) {
+    const int64_t end = smaller(s.F, (item + 1) * columns);
     for (int64_t f = item * columns, wide; f < end; f += wide) {
-      wide = least(columns, end - f) == 3 ? 2 : least(columns, end - f);
+      wide = smaller(columns, end - f) == 3 ? 2 : smaller(columns, end - f);
       for (int64_t d = 0; d < s.D; d += kDotBlock) {
-        const int64_t count = least(kDotBlock, s.D - d);
+        const int64_t count = smaller(kDotBlock, s.D - d);
         const Dot tile{x + d,  w + f * s.D + d,
                        y + f,  a.x.row_stride,
                        s.D,    a.y.row_stride,
@@ -82,7 +73,7 @@ struct Turned {
   explicit Turned(const Sizes& s)
       : panels(panel_count(s.N)),
         panel_floats(CONVOY_CPU::panel_floats(s.N, s.D)),
-        tiles(ceil_div(s.F, kTilePixels)) {}
+        tiles(divide_up(s.F, kTilePixels)) {}
 };
 
 // y[n][f] for a tile of w's rows from a panel of x's.
@@ -102,7 +93,7 @@ void turned_tile(const FcForward& a, const Sizes& s, int64_t f, int64_t end, int
     tile.y[i] = i * kPanelLanes;
   }
   tile_function(end - f, vectors, kStore)(tile);
-  for (int64_t n = panel * kPanelLanes; n < least(s.N, (panel + 1) * kPanelLanes); ++n)
+  for (int64_t n = panel * kPanelLanes; n < smaller(s.N, (panel + 1) * kPanelLanes); ++n)
     for (int64_t i = f; i < end; ++i) {
       const float bias = a.epilogue.bias.empty() ? 0 : a.epilogue.bias.f32()[i];
       const float value = own[(i - f) * kPanelLanes + n - panel * kPanelLanes] + bias;
@@ -113,7 +104,7 @@ void turned_tile(const FcForward& a, const Sizes& s, int64_t f, int64_t end, int
 void turned_forward([[maybe_unused]] Exec& ex, const FcForward& a, const Sizes& s, float* panels) {
   const Turned plan(s);
   constexpr int64_t kPiece = 256;
-  const int64_t pieces = ceil_div(s.D, kPiece);
+  const int64_t pieces = divide_up(s.D, kPiece);
   // Packed x stays in the second-level cache: whole, and w is read once, or panel by panel.
   const bool whole = plan.panel_floats * 4 <= 1024 * 1024;
 #pragma omp parallel num_threads(ex.threads)
@@ -121,7 +112,7 @@ void turned_forward([[maybe_unused]] Exec& ex, const FcForward& a, const Sizes& 
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < plan.panels * pieces; ++i) {
       const int64_t first = i % pieces * kPiece;
-      pack_rows(a.x.f32(), a.x.row_stride, nullptr, s.N, i / pieces, first, least(first + kPiece, s.D),
+      pack_rows(a.x.f32(), a.x.row_stride, nullptr, s.N, i / pieces, first, smaller(first + kPiece, s.D),
                 panels + panel_offset(s.D, i / pieces));
     }
     float* own = panels + plan.panel_floats + kTilePixels * kPanelLanes * thread_index();
@@ -184,7 +175,7 @@ void thin_data(const FcBackwardData& a, const Sizes& s, int64_t d, int64_t end) 
         write(dx + n * a.dx.row_stride + d, v, sum[n][v]);
       }
     };
-    const auto lanes = [&](int v) { return most(0, least(kLanes, end - d - v * kLanes)); };
+    const auto lanes = [&](int v) { return larger(0, smaller(kLanes, end - d - v * kLanes)); };
     if (end - d >= kVectors * kLanes)
       run([](const float* p, int v) { return load(p + v * kLanes); },
           [](float* p, int v, Vec value) { store(p + v * kLanes, value); });
@@ -196,13 +187,13 @@ void thin_data(const FcBackwardData& a, const Sizes& s, int64_t d, int64_t end) 
 
 // dx for many rows: a panel of w, packed once, serves all of them.
 void panel_data(const FcBackwardData& a, const Sizes& s, int64_t d, float* panel) {
-  const int64_t lanes = least(kPanelLanes, s.D - d), vectors = ceil_div(lanes, kLanes);
+  const int64_t lanes = smaller(kPanelLanes, s.D - d), vectors = divide_up(lanes, kLanes);
   const float* w = a.w.f32() + d;
   for (int64_t v = 0; v < vectors; ++v) store(panel + v * kLanes, Vec{});
   for (int64_t f = 0; f < s.F; ++f)
     for (int64_t v = 0; v < vectors; ++v)
       store(panel + ((1 + f) * vectors + v) * kLanes,
-            load_first(w + f * s.D + v * kLanes, least(kLanes, lanes - v * kLanes)));
+            load_first(w + f * s.D + v * kLanes, smaller(kLanes, lanes - v * kLanes)));
   const bool masked = !a.mask.empty();
   Tile tile{};
   // Offsets of the mask's rows and of dx's rows differ when they are columns of different matrices.
@@ -217,7 +208,7 @@ void panel_data(const FcBackwardData& a, const Sizes& s, int64_t d, float* panel
   tile.channels = lanes;
   const Finish finish = lanes < vectors * kLanes ? kPartial : together ? kMask : kStore;
   for (int64_t n = 0, rows; n < s.N; n += rows) {
-    rows = least(kTilePixels, ceil_div(s.N - n, ceil_div(s.N - n, kTilePixels)));
+    rows = smaller(kTilePixels, divide_up(s.N - n, divide_up(s.N - n, kTilePixels)));
     for (int64_t i = 0; i < rows; ++i) {
       tile.x[i] = a.dy.f32() + (n + i) * a.dy.row_stride;
       tile.y[i] = (n + i) * a.dx.row_stride + d;
@@ -251,7 +242,7 @@ void fc_backward_data(Exec& ex, const FcBackwardData& a) {
     constexpr int64_t kPiece = kRegisters / 2 * kLanes;
 #pragma omp parallel for num_threads(ex.threads) schedule(static)
     for (int64_t d = 0; d < s.D; d += kPiece) {
-      const int64_t end = least(s.D, d + kPiece);
+      const int64_t end = smaller(s.D, d + kPiece);
       if (s.N == 1) thin_data<1>(a, s, d, end);
       if (s.N == 2) thin_data<2>(a, s, d, end);
       if (s.N == 3) thin_data<3>(a, s, d, end);
@@ -261,7 +252,7 @@ void fc_backward_data(Exec& ex, const FcBackwardData& a) {
 }
 
 Support query(const FcBackwardWeights& a, int threads) {
-  return {true, threads * least(a.x.rows(), kWeightsRows) * kOuterLanes * 4};
+  return {true, threads * smaller(a.x.rows(), kWeightsRows) * kOuterLanes * 4};
 }
 
 void fc_backward_weights(Exec& ex, const FcBackwardWeights& a) {
@@ -270,23 +261,23 @@ void fc_backward_weights(Exec& ex, const FcBackwardWeights& a) {
   const float* x = a.x.f32();
   const float* dy = a.dy.f32();
   float* dw = a.dw.f32();
-  const int64_t tiles = ceil_div(s.F, kOuterRows);
-  const int64_t panels = ceil_div(s.D, kOuterLanes);
-  const int64_t own = least(s.N, kWeightsRows) * kOuterLanes;
+  const int64_t tiles = divide_up(s.F, kOuterRows);
+  const int64_t panels = divide_up(s.D, kOuterLanes);
+  const int64_t own = smaller(s.N, kWeightsRows) * kOuterLanes;
   float* scratch = check_scratch(ex, query(a, ex.threads).scratch_bytes);
 #pragma omp parallel num_threads(ex.threads)
   {
     float* packed = scratch + own * thread_index();
 #pragma omp for schedule(static) nowait
     for (int64_t panel = 0; panel < panels; ++panel) {
-      const int64_t d = panel * kOuterLanes, lanes = least(kOuterLanes, s.D - d);
+      const int64_t d = panel * kOuterLanes, lanes = smaller(kOuterLanes, s.D - d);
       for (int64_t n = 0; n == 0 || n < s.N; n += kWeightsRows) {
-        const int64_t rows = least(kWeightsRows, s.N - n);
+        const int64_t rows = smaller(kWeightsRows, s.N - n);
         // Rows of x a power of two apart would evict one another.
         for (int64_t i = 0; i < rows; ++i)
           for (int64_t j = 0; j < lanes; j += kLanes)
             store(packed + i * kOuterLanes + j,
-                  load_first(x + (n + i) * a.x.row_stride + d + j, least(kLanes, lanes - j)));
+                  load_first(x + (n + i) * a.x.row_stride + d + j, smaller(kLanes, lanes - j)));
         Outer o{};
         o.a = {nullptr, 0, 0, a.dy.row_stride};
         o.b = {packed, 0, 0, kOuterLanes};
@@ -307,7 +298,7 @@ void fc_backward_weights(Exec& ex, const FcBackwardWeights& a) {
       float* db = a.db.f32();
 #pragma omp for schedule(static)
       for (int64_t f = 0; f < s.F; f += kLanes) {
-        const int64_t lanes = least(kLanes, s.F - f);
+        const int64_t lanes = smaller(kLanes, s.F - f);
         Vec sum = a.overwrite ? Vec{} : load_first(db + f, lanes);
         for (int64_t n = 0; n < s.N; ++n) sum += load_first(dy + n * a.dy.row_stride + f, lanes);
         store_first(db + f, sum, lanes);

@@ -41,8 +41,8 @@ Loss checked(const Args& a, int64_t all_classes) {
   return s;
 }
 
-// How many of the classes beat class `label` (inside of them or not), whose logit is `mine`; all of them when a
-// logit is NaN.
+// How many of the classes beat class `label` (inside of them or not), whose logit is `mine`; all of them when
+// a logit is NaN.
 int32_t rank_of(const float* x, int64_t classes, int64_t label, float mine) {
   int32_t better = 0, nan = mine == mine ? 0 : 1;
   for (int64_t f = 0; f < classes; ++f) {

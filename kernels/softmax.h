@@ -10,14 +10,16 @@
 // is rank 0. A row with a NaN logit gets NaN loss and gradient and rank F. dx may be x, and may be empty; so
 // may row_rank.
 //
-// Where the classes are split over workers, x[N,F] holds classes [first_class, first_class + F) of `classes` (0: x
-// holds them all; F may be 0). Labels are in [0, classes); a row whose label is elsewhere has no own label:
+// Where the classes are split over workers, x[N,F] holds classes [first_class, first_class + F) of `classes`
+// (0: x holds them all; F may be 0). Labels are in [0, classes); a row whose label is elsewhere has no own
+// label:
 //
-//   logistic     row_loss is this slice's share: the shares add up to the loss of all classes; row_rank must be empty.
-//                A NaN spoils its row in its slice, and by the sum the row's loss
-//   label_logit  logit[n] = x[n, label - first_class], or 0 where the label is elsewhere: added up, the label's logit
-//   label_rank   rank[n] = how many classes of the slice beat the label, whose logit is given: added up, row_rank.
-//                A NaN logit of the slice or of the label counts as F, so that the sum is never 0
+//   logistic     row_loss is this slice's share: the shares add up to the loss of all classes; row_rank must
+//                be empty. A NaN spoils its row in its slice, and by the sum the row's loss
+//   label_logit  logit[n] = x[n, label - first_class], or 0 where the label is elsewhere: added up, the
+//                label's logit
+//   label_rank   rank[n] = how many classes of the slice beat the label, whose logit is given: added up,
+//                row_rank. A NaN logit of the slice or of the label counts as F, so that the sum is never 0
 //
 // logit and rank are f32 [N], rank a whole number.
 #pragma once

@@ -87,8 +87,8 @@ TEST(Dropout, PartsEqualTheWhole) {
   });
 }
 
-// Columns [first_unit, first_unit + columns) of every pixel's channels, for rows in any order, on workers of their
-// own: what they get in the whole.
+// Columns [first_unit, first_unit + columns) of every pixel's channels, for rows in any order, on workers of
+// their own: what they get in the whole.
 TEST(Dropout, SplitViewsEqualTheWhole) {
   struct Split {
     Shape whole;

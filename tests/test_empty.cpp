@@ -1,6 +1,6 @@
-// A worker may own no row of a batch and no output of a layer: every operation takes that, writes what is defined
-// (a sum of nothing is 0, what is added to stays) and nothing else. Batch norm's, the losses' and the columns' own
-// tests hold their empty cases.
+// A worker may own no row of a batch and no output of a layer: every operation takes that, writes what is
+// defined (a sum of nothing is 0, what is added to stays) and nothing else. Batch norm's, the losses' and the
+// columns' own tests hold their empty cases.
 #include "kernels/add.h"
 #include "kernels/conv.h"
 #include "kernels/dropout.h"
