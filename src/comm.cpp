@@ -3,6 +3,8 @@
 
 #include <numeric>
 
+#include "trace.h"
+
 namespace convoy {
 namespace {
 
@@ -79,6 +81,16 @@ void Communicator::recv(Exec& exec, Label label, View view, int from) {
 
 void Communicator::barrier(Exec& exec) {
   queue(exec, {Traffic::kOther, "barrier"}, 0, [=](Exec& e) { do_barrier(e); });
+}
+
+int64_t Communicator::span_start(const Trace* trace) {
+  return trace == nullptr ? 0 : now_nanoseconds();
+}
+
+void Communicator::span_end(Trace* trace, Lane lane, const Label& label, int64_t start, int64_t bytes) {
+  if (trace == nullptr) return;
+  trace->add(lane,
+             {label.name, static_cast<SpanKind>(label.traffic), start, now_nanoseconds(), bytes, label.pass});
 }
 
 void Communicator::check_blocks(const In& mine, const In& everyone, const Blocks& blocks) const {
