@@ -68,14 +68,16 @@ class Options {
     whole("threads", field, 0, 4096, "OpenMP threads; 0: all that this process may use");
   }
   void choice(const std::string& name, std::string& field, const char* kind,
-              const std::vector<std::string>& choices, const std::string& help) {
+              const std::vector<std::string>& choices, const std::string& help,
+              const std::string& shown = "") {
     const Setting::Word word{nullptr, choices};
-    add(name, kind, with_default(help, field), [name, &field, word](const std::string& value) {
-      const std::string wrong = problem(word, value);
-      if (!wrong.empty())
-        input_error("--", name, " '", value, "': ", wrong, did_you_mean(value, word.choices));
-      field = value;
-    });
+    add(name, kind, with_default(help, shown.empty() ? field : shown),
+        [name, &field, word](const std::string& value) {
+          const std::string wrong = problem(word, value);
+          if (!wrong.empty())
+            input_error("--", name, " '", value, "': ", wrong, did_you_mean(value, word.choices));
+          field = value;
+        });
   }
   void isa(std::string& field) {
     choice("isa", field, "auto|plain|avx2|avx512", {"auto", "plain", "avx2", "avx512"},
@@ -302,7 +304,10 @@ int run_command_line(int argc, char** argv) {
   plan_options.whole("workers", plan.workers, 1, 256, "Workers");
   plan_options.choice("parallel", plan.parallel, "data|hybrid|model", {"data", "hybrid", "model"},
                       "What is split: nothing, the fully connected half, every layer");
-  plan_options.choice("scheme", plan.scheme, "a|b|c", {"a", "b", "c"}, "How rows travel to the split half");
+  plan_options.choice(
+      "scheme", plan.scheme, "a|b|c", {"a", "b", "c"},
+      "How rows reach the split layers: all at once, one sender a pass, everyone a part a pass",
+      "c; with --parallel model a");
   plan_options.whole("fc-batch-size", plan.fc_batch_size, 1, int64_t{1} << 24,
                      "Rows of a pass, schemes b and c", "batch size / workers");
   plan_options.choice("fc-update", plan.fc_update, "step|pass", {"step", "pass"},

@@ -8,19 +8,14 @@
 namespace convoy {
 
 int command_plan(const PlanSettings& settings) {
-  if (settings.figures.empty())
-    input_error(
-        "convoy plan needs --figures FILE, such as bench/figures/k20.toml: speed of layers and links");
   const Net net = load_net_for(settings.model, settings.input, settings.classes);
-  PlanOptions options;
-  options.world = static_cast<int>(settings.workers);
-  options.parallel = settings.parallel == "data"     ? Parallel::kData
-                     : settings.parallel == "hybrid" ? Parallel::kHybrid
-                                                     : Parallel::kModel;
-  options.scheme = settings.scheme == "a" ? Scheme::kA : settings.scheme == "b" ? Scheme::kB : Scheme::kC;
-  options.fc_batch_size = settings.fc_batch_size;
-  options.update_each_pass = settings.fc_update == "pass";
-  const Plan plan = make_plan(net, settings.batch_size, options);
+  Settings divided;
+  divided.parallel = settings.parallel;
+  divided.scheme = !settings.scheme.empty() ? settings.scheme : settings.parallel == "model" ? "a" : "c";
+  divided.fc_batch_size = settings.fc_batch_size;
+  divided.fc_update = settings.fc_update;
+  const Plan plan =
+      make_plan(net, settings.batch_size, plan_options(divided, 0, static_cast<int>(settings.workers)));
 
   const Figures figures = read_figures(settings.figures);
   LinkFigures links = link_figures(figures);

@@ -20,7 +20,7 @@ double largest_share(const Shape& shape, int world) {
 }
 
 // Seconds of a transfer: of the worker whose link has the most to do.
-double seconds_of(const Traffics& bytes, int world, const LinkFigures& links) {
+double seconds_of(const Payload& bytes, int world, const LinkFigures& links) {
   double longest = 0;
   for (int worker = 0; worker < world; ++worker) {
     double out = 0, in = 0;
@@ -53,10 +53,10 @@ class Play {
   double now() const { return now_; }
 
   // Puts a transfer behind those that were queued before it; it can start from now on. Returns its number.
-  size_t queue(Traffic traffic, const std::string& name, const Traffics& bytes, int pass = -1) {
+  size_t queue(Traffic traffic, const std::string& name, const Payload& bytes, int pass = -1) {
     return queue(traffic, name, seconds_of(bytes, world_, links_), received(bytes), pass);
   }
-  size_t queue_sum(const std::string& name, const Traffics& parts, const Traffics& whole) {
+  size_t queue_sum(const std::string& name, const Payload& parts, const Payload& whole) {
     return queue(Traffic::kGradients, name,
                  seconds_of(parts, world_, links_) + seconds_of(whole, world_, links_),
                  received(parts) + received(whole), -1);
@@ -72,7 +72,7 @@ class Play {
   }
 
   // A transfer that compute stands still for, on the same links.
-  void transfer_now(Traffic traffic, const std::string& name, const Traffics& bytes, int pass) {
+  void transfer_now(Traffic traffic, const std::string& name, const Payload& bytes, int pass) {
     const double seconds = seconds_of(bytes, world_, links_);
     while (!pending_.empty() && std::max(queue_end_, pending_.front().queued) < now_) start_next();
     const double asked = now_, start = std::max(now_, link_free_);
@@ -108,7 +108,7 @@ class Play {
     timeline.lanes[static_cast<size_t>(lane)].push_back(std::move(span));
   }
   // What rank 0 has of others in it, or others of it.
-  int64_t received(const Traffics& bytes) const {
+  int64_t received(const Payload& bytes) const {
     int64_t in = 0, out = 0;
     for (int other = 1; other < world_; ++other) {
       in += bytes(other, 0);
@@ -162,7 +162,7 @@ StepModel model_step(const Net& net, const Plan& plan, Loss loss, const LayerTim
     const auto whole = transfers.gathered_for().find(i);
     if (whole == transfers.gathered_for().end() || world == 1) return;
     for (const int from : whole->second) {
-      const Traffics there = transfers.gather_columns(from, rows);
+      const Payload there = transfers.gather_columns(from, rows);
       play.transfer_now(
           Traffic::kColumns, name("scatter columns ", from), [&](int a, int b) { return there(b, a); }, p);
     }
@@ -215,7 +215,7 @@ std::array<int64_t, kTrafficKinds> step_bytes(const Net& net, const Plan& plan, 
   const int world = plan.options.world;
   std::array<int64_t, kTrafficKinds> bytes{};
   // Counted as comm.h says: what comes from others; of a sum, both ways.
-  const auto add = [&](Traffic traffic, const Traffics& there, int64_t times) {
+  const auto add = [&](Traffic traffic, const Payload& there, int64_t times) {
     for (int other = 0; other < world; ++other)
       if (other != rank) bytes[index(traffic)] += times * there(other, rank);
   };

@@ -3,8 +3,9 @@
 // It plays the step (train_step.cpp) on two queues: compute, and transfers beside it. Every worker has an outgoing
 // and an incoming link for both queues; who asks first is served first, whole transfers at a time. A transfer takes
 //   max over workers of max(bytes out, bytes in) / rate + messages x latency;
-// all workers start it together and have the largest worker's rows and outputs. Not modelled: the statistics of
-// batch norm (a few kilobytes a layer), copies within a worker, and workers that slow each other down.
+// all workers start it together and have the largest worker's rows and outputs. Not modelled: transfers that are no
+// rows, columns or gradients (losses, batch norm's statistics), copies within a worker, and workers that slow each
+// other down.
 #pragma once
 #include <array>
 #include <limits>

@@ -110,7 +110,7 @@ struct PlanSettings {
   int64_t batch_size = 128;
   int64_t workers = 4;
   std::string parallel = "hybrid";  // data, hybrid, model
-  std::string scheme = "b";         // a, b, c
+  std::string scheme;               // a, b, c; empty: c, with model a
   int64_t fc_batch_size = 0;        // 0: the batch for a, batch / workers rounded up for b and c
   std::string fc_update = "step";   // step, pass
   std::string figures;              // figures.h

@@ -24,17 +24,17 @@ StepTransfers::StepTransfers(const Net& net, const Plan& plan, Loss loss)
   gathers_logits_ = plan.features >= 0 && loss == Loss::kSoftmax;
 }
 
-Traffics StepTransfers::gather_rows(const Pass& pass) const {
+Payload StepTransfers::gather_rows(const Pass& pass) const {
   const int64_t row_bytes = shapes_[static_cast<size_t>(plan_.features)].count() * 4;
   return [&pass, row_bytes](int from, int) { return pass.rows[static_cast<size_t>(from)] * row_bytes; };
 }
 
-Traffics StepTransfers::scatter_rows(const Pass& pass) const {
-  const Traffics there = gather_rows(pass);
+Payload StepTransfers::scatter_rows(const Pass& pass) const {
+  const Payload there = gather_rows(pass);
   return [there](int from, int to) { return there(to, from); };
 }
 
-Traffics StepTransfers::gather_columns(int layer, int64_t rows) const {
+Payload StepTransfers::gather_columns(int layer, int64_t rows) const {
   const Shape& shape = shapes_[static_cast<size_t>(layer)];
   const int64_t channels = shape[shape.rank - 1], pixels = shape.count() / channels,
                 world = plan_.options.world;
@@ -43,12 +43,12 @@ Traffics StepTransfers::gather_columns(int layer, int64_t rows) const {
   };
 }
 
-Traffics StepTransfers::sum_parts(int64_t elements) const {
+Payload StepTransfers::sum_parts(int64_t elements) const {
   return
       [elements, world = plan_.options.world](int, int to) { return part_of(elements, to, world).count * 4; };
 }
 
-Traffics StepTransfers::sum_whole(int64_t elements) const {
+Payload StepTransfers::sum_whole(int64_t elements) const {
   return [elements, world = plan_.options.world](int from, int) {
     return part_of(elements, from, world).count * 4;
   };

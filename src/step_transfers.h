@@ -8,8 +8,8 @@
 
 namespace convoy {
 
-// Bytes that worker `from` has for worker `to`.
-using Traffics = std::function<int64_t(int from, int to)>;
+// Bytes of a transfer that worker `from` has for worker `to`.
+using Payload = std::function<int64_t(int from, int to)>;
 
 class StepTransfers {
  public:
@@ -17,18 +17,18 @@ class StepTransfers {
 
   // Whether a gradient goes home: not when nothing before the cut has parameters.
   bool scatters() const { return scatters_; }
-  Traffics gather_rows(const Pass& pass) const;
-  Traffics scatter_rows(const Pass& pass) const;
+  Payload gather_rows(const Pass& pass) const;
+  Payload scatter_rows(const Pass& pass) const;
 
   // Layers after the cut whose outputs a layer needs whole, by the layer that needs them first.
   const std::map<int, std::vector<int>>& gathered_for() const { return gathered_for_; }
   // Forward; backward is its transpose. The last layer's outputs are gathered for the softmax.
-  Traffics gather_columns(int layer, int64_t rows) const;
+  Payload gather_columns(int layer, int64_t rows) const;
   bool gathers_logits() const { return gathers_logits_; }
 
   // The sum of so many elements: first every worker's part to it, then its sum to everyone.
-  Traffics sum_parts(int64_t elements) const;
-  Traffics sum_whole(int64_t elements) const;
+  Payload sum_parts(int64_t elements) const;
+  Payload sum_whole(int64_t elements) const;
 
   // Parameters of the front half that are summed as one, from the last layer to the first: the bucket is complete
   // once `layer` has its gradient.

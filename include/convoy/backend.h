@@ -91,7 +91,7 @@ class Task {
   void operator()() { call_(memory_); }
 
  private:
-  static constexpr size_t kBytes = 320;
+  static constexpr size_t kBytes = 256;
   alignas(16) std::byte memory_[kBytes];
   void (*call_)(void*) = nullptr;
 };

@@ -73,7 +73,7 @@ class Communicator {
   int64_t bytes(Traffic traffic) const { return bytes_[static_cast<size_t>(traffic)].load(); }
 
   // From now on every transfer is a span of the trace; its lane belongs to the thread that runs the transfers.
-  // Null: no more. The trace outlives them.
+  // Null: no more. To be called while none is queued.
   void trace_to(Trace* trace, Lane lane) {
     trace_ = trace;
     lane_ = lane;
@@ -101,14 +101,15 @@ class Communicator {
   template <class Transfer>
   void queue(Exec& exec, Label label, int64_t bytes, const Transfer& transfer) {
     bytes_[static_cast<size_t>(label.traffic)] += bytes;
-    exec.backend->submit(exec, [transfer, e = exec, label, bytes, trace = trace_, lane = lane_]() mutable {
-      const int64_t start = span_start(trace);
-      transfer(e);
-      span_end(trace, lane, label, start, bytes);
+    exec.backend->submit(exec, [this, transfer, e = exec, name = label.name, bytes, pass = label.pass,
+                                traffic = label.traffic]() mutable {
+      const int64_t start = span_start();
+      transfer(*this, e);
+      span_end({traffic, name, pass}, start, bytes);
     });
   }
-  static int64_t span_start(const Trace* trace);
-  static void span_end(Trace* trace, Lane lane, const Label& label, int64_t start, int64_t bytes);
+  int64_t span_start() const;
+  void span_end(const Label& label, int64_t start, int64_t bytes);
   void check_blocks(const In& mine, const In& everyone, const Blocks& blocks) const;
 
   int rank_, world_;
