@@ -59,18 +59,25 @@ class Options {
   void flag(const std::string& name, bool& field, const std::string& help) {
     app_->add_flag("--" + name, field, help);
   }
+  void real(const std::string& name, double& field, const Setting::Real& kind, const std::string& help,
+            const std::string& shown) {
+    add(name, "X", with_default(help, shown),
+        [name, &field, kind](const std::string& value) { field = parse_real(name, value, kind); });
+  }
   void threads(int64_t& field) {
     whole("threads", field, 0, 4096, "OpenMP threads; 0: all that this process may use");
   }
   void choice(const std::string& name, std::string& field, const char* kind,
-              const std::vector<std::string>& choices, const std::string& help) {
+              const std::vector<std::string>& choices, const std::string& help,
+              const std::string& shown = "") {
     const Setting::Word word{nullptr, choices};
-    add(name, kind, with_default(help, field), [name, &field, word](const std::string& value) {
-      const std::string wrong = problem(word, value);
-      if (!wrong.empty())
-        input_error("--", name, " '", value, "': ", wrong, did_you_mean(value, word.choices));
-      field = value;
-    });
+    add(name, kind, with_default(help, shown.empty() ? field : shown),
+        [name, &field, word](const std::string& value) {
+          const std::string wrong = problem(word, value);
+          if (!wrong.empty())
+            input_error("--", name, " '", value, "': ", wrong, did_you_mean(value, word.choices));
+          field = value;
+        });
   }
   void isa(std::string& field) {
     choice("isa", field, "auto|plain|avx2|avx512", {"auto", "plain", "avx2", "avx512"},
@@ -282,6 +289,39 @@ int run_command_line(int argc, char** argv) {
   commands[summary_app] = [&] {
     summary_options.apply();
     return command_summary(summary);
+  };
+
+  PlanSettings plan;
+  CLI::App* plan_app =
+      add("plan", "How several workers divide a step of a net, what travels, and the modelled time");
+  plan_app->add_option("net,--model", plan.model, with_default("Net file, or one of " + nets, plan.model))
+      ->type_name("NAME|FILE.net");
+  Options plan_options(plan_app);
+  plan_options.word("input", plan.input, "HxWxC",
+                    "Height, width, channels of the images (default: the net's own)");
+  plan_options.whole("classes", plan.classes, 1, 1 << 24, "Outputs of the last layer", "the net's own");
+  plan_options.whole("batch-size", plan.batch_size, 1, int64_t{1} << 24, "Images a step, of all workers");
+  plan_options.whole("workers", plan.workers, 1, 256, "Workers");
+  plan_options.choice("parallel", plan.parallel, "data|hybrid|model", {"data", "hybrid", "model"},
+                      "What is split: nothing, the fully connected half, every layer");
+  plan_options.choice(
+      "scheme", plan.scheme, "a|b|c", {"a", "b", "c"},
+      "How rows reach the split layers: all at once, one sender a pass, everyone a part a pass",
+      "c; with --parallel model a");
+  plan_options.whole("fc-batch-size", plan.fc_batch_size, 1, int64_t{1} << 24,
+                     "Rows of a pass, schemes b and c", "batch size / workers");
+  plan_options.choice("fc-update", plan.fc_update, "step|pass", {"step", "pass"},
+                      "Update the split half once a");
+  plan_options
+      .word("figures", plan.figures, "FILE.toml", "Speed of layers and links, such as bench/figures/k20.toml")
+      ->required();
+  plan_options.real("link-gbps", plan.link_gbps, {nullptr, 0, 1e9, true},
+                    "GB/s of a worker's link, either way", "the figures'");
+  plan_options.real("link-us", plan.link_us, {nullptr, 0, 1e9}, "Microseconds a message", "the figures'");
+  plan_options.flag("json", plan.json, "Print one JSON object");
+  commands[plan_app] = [&] {
+    plan_options.apply();
+    return command_plan(plan);
   };
 
   CLI::App* info = add("info", "This build and this machine: version, compiler, instruction sets, threads");

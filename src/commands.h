@@ -10,5 +10,6 @@ int command_train(const Settings& settings);
 int command_eval(const EvalSettings& settings);
 int command_predict(const PredictSettings& settings);
 int command_summary(const SummarySettings& settings);
+int command_plan(const PlanSettings& settings);
 
 }  // namespace convoy

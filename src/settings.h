@@ -102,6 +102,23 @@ struct SummarySettings {
   std::string isa = "auto";
 };
 
+// `convoy plan`.
+struct PlanSettings {
+  std::string model = "alexnet";
+  std::string input;    // HxWxC; empty: the net's own
+  int64_t classes = 0;  // 0: the net's own
+  int64_t batch_size = 128;
+  int64_t workers = 4;
+  std::string parallel = "hybrid";  // data, hybrid, model
+  std::string scheme;               // a, b, c; empty: c, with model a
+  int64_t fc_batch_size = 0;        // 0: the batch for a, batch / workers rounded up for b and c
+  std::string fc_update = "step";   // step, pass
+  std::string figures;              // figures.h
+  double link_gbps = 0;             // 0: the figures'
+  double link_us = -1;              // below 0: the figures'
+  bool json = false;
+};
+
 // One option of `convoy train`. Its name is also its key in a config file.
 struct Setting {
   // A whole number or a real one that is NaN or outside [min, max] (outside (min, max] with `above`) is

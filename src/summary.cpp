@@ -1,11 +1,10 @@
 #include "summary.h"
 
-#include <algorithm>
-#include <iomanip>
 #include <ostream>
 
 #include "bytes_text.h"
 #include "net_shape.h"
+#include "text_table.h"
 
 namespace convoy {
 namespace {
@@ -18,12 +17,6 @@ struct Cost {
     parameters += other.parameters;
   }
 };
-
-std::string decimals(double value, int digits) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(digits) << value;
-  return out.str();
-}
 
 // "4.1" of a whole, "-" for nothing at all.
 std::string percent(int64_t part, int64_t whole) {
@@ -45,23 +38,6 @@ std::string definition(const Net& net, size_t i) {
   if (!add) out += " from";
   for (const int input : layer.inputs) out += " " + net.layers[static_cast<size_t>(input)].name;
   return out;
-}
-
-using Row = std::vector<std::string>;
-
-// Columns as wide as their widest cell; the first two to the left, numbers to the right.
-void print_table(std::ostream& out, const std::vector<Row>& rows) {
-  std::vector<size_t> width(rows.front().size());
-  for (const Row& row : rows)
-    for (size_t c = 0; c < row.size(); ++c) width[c] = std::max(width[c], row[c].size());
-  for (const Row& row : rows) {
-    std::string line;
-    for (size_t c = 0; c < row.size(); ++c) {
-      const std::string space(width[c] - row[c].size(), ' ');
-      line += (c == 0 ? "" : "  ") + (c < 2 ? row[c] + space : space + row[c]);
-    }
-    out << line.substr(0, line.find_last_not_of(' ') + 1) << "\n";
-  }
 }
 
 std::vector<Cost> layer_costs(const Net& net) {
@@ -99,7 +75,7 @@ void print_memory(std::ostream& out, const MemoryReport& memory, const SummaryOp
   const char* optimizer = options.optimizer.kind == OptimizerKind::kAdamw ? "AdamW's m and v"
                           : options.optimizer.momentum != 0               ? "SGD's momentum"
                                                                           : "SGD without momentum";
-  std::vector<Row> rows;
+  std::vector<TableRow> rows;
   const auto row = [&](const char* what, int64_t bytes, const char* comment) {
     if (bytes != 0) rows.push_back({std::string("  ") + what, comment, bytes_text(bytes)});
   };
@@ -114,7 +90,7 @@ void print_memory(std::ostream& out, const MemoryReport& memory, const SummaryOp
   row("total", memory.total(), "");
   out << "memory of a training step with batch size " << options.batch
       << (options.memory ? "" : " (estimate)") << ":\n";
-  print_table(out, rows);
+  print_table(out, rows, 2);
 }
 
 MemoryReport counted_memory(const Net& net, const Cost& total, int64_t outputs,
@@ -142,7 +118,7 @@ void print_summary(std::ostream& out, const Net& net, const SummaryOptions& opti
   Cost total;
   for (const Cost& cost : costs) total.add(cost);
   int64_t outputs = 0;
-  std::vector<Row> rows = {
+  std::vector<TableRow> rows = {
       {"layer", "kind", "output", "parameters", "MFLOP", "activation", "compute", "parameters"},
       {"", "", "", "", "forward", "bytes", "%", "%"}};
   for (size_t i = 0; i < net.layers.size(); ++i) {
@@ -157,7 +133,7 @@ void print_summary(std::ostream& out, const Net& net, const SummaryOptions& opti
   const int64_t classes = shapes.back()[1];
   out << net.name << ": " << row_text(shapes.front()) << " images, " << classes
       << (classes == 1 ? " class" : " classes") << "; per image:\n";
-  print_table(out, rows);
+  print_table(out, rows, 2);
   out << "\n";
   print_shares(out, net, costs, total);
   out << "\n";

@@ -5,7 +5,7 @@ set -uo pipefail
 source "$(dirname "$0")/command_checks.sh"
 
 # Help: every option of every command with its default or the word required.
-for command in train eval predict summary info; do
+for command in train eval predict summary plan info; do
   printed '^Exit status: 0 done, 2 bad usage or input, 75 saved on a signal' "$command" --help
   printed "^  $command " --help
   if grep -E '^ +--' out | grep -vE 'config|json|version'; then wrong "convoy --help lists options of commands"; fi
@@ -15,6 +15,11 @@ done
 printed '^convoy [0-9]+[.][0-9]+[.][0-9]+ [(]commit ([0-9a-f]{40}(-dirty)?|unknown)[)]$' --version
 printed '1,070,794|1070794' summary
 printed '' info
+printf '[speed]\nconv-gflops = 1000\nfc-gflops = 1000\nupdate-gbytes = 100\n[links]\ngbps = 6\n' >figures.toml
+printed '^scheme C, 3 passes' plan cifar_cnn --workers 3 --scheme c --figures figures.toml
+printed '256 features +1048832 +348245 to 352342$' plan --model cifar_cnn --workers 3 --figures figures.toml
+printed 'links of 2.5 GB/s either way, 30 us a message$' plan --link-gbps 2.5 --link-us 30 --figures figures.toml
+printed '"workers": 4' plan --json --figures figures.toml
 refused 2 'give a command'
 
 # Spelling
@@ -38,12 +43,16 @@ refused 2 "--optimizer 'adam': expected one of sgd, adamw; did you mean adamw?" 
 refused 2 "--isa 'mmx': expected one of auto, plain, avx2, avx512" eval --checkpoint x --isa mmx
 refused 2 '--epochs 2 and --steps 3' train --epochs 2 --steps 3
 refused 2 "--input '28x28'" summary resnet18 --input 28x28
+refused 2 "--link-gbps '0': expected a number above 0" plan --figures figures.toml --link-gbps 0
+refused 2 "--parallel 'hybird': expected one of data, hybrid, model; did you mean hybrid?" plan --figures figures.toml --parallel hybird
 
 # Files
 refused 2 "no net 'nonsense'" train --model nonsense
 refused 2 'nowhere' train --config nowhere
 printf 'lr = 0.1\nbatch_size = 3\n' >bad.toml
 refused 2 "bad.toml:2:1: unknown setting 'batch_size'; did you mean batch-size?" train --config bad.toml
+refused 2 'nowhere: cannot read the figures' plan --figures nowhere
+refused 2 '--figures is required' plan
 refused 2 '--resume nowhere' train --resume nowhere
 refused 2 'nowhere' eval --checkpoint nowhere
 refused 2 'nowhere' predict --checkpoint nowhere image.png

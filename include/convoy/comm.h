@@ -37,11 +37,15 @@ enum class Traffic : uint8_t { kRows, kColumns, kGradients, kOther };
 constexpr int kTrafficKinds = 4;
 const char* traffic_name(Traffic traffic);  // "rows", ...
 
-// A transfer's kind, and its name in traces; the name's memory outlives the run.
+// A transfer's kind, and its name and pass in traces; the name's memory outlives the run.
 struct Label {
   Traffic traffic = Traffic::kOther;
   const char* name = "";
+  int32_t pass = -1;  // -1: of no pass
 };
+
+class Trace;  // trace.h
+enum class Lane : uint8_t;
 
 // Rows that each rank gives or gets, one entry a rank. It outlives the transfer.
 using Blocks = std::vector<int64_t>;
@@ -68,6 +72,13 @@ class Communicator {
   // what it gave to others in reduce_scatter, reduce and send, and both halves of an all_reduce.
   int64_t bytes(Traffic traffic) const { return bytes_[static_cast<size_t>(traffic)].load(); }
 
+  // From now on every transfer is a span of the trace; its lane belongs to the thread that runs the transfers.
+  // Null: no more. To be called while none is queued.
+  void trace_to(Trace* trace, Lane lane) {
+    trace_ = trace;
+    lane_ = lane;
+  }
+
   // Ends the run for everyone: all calls, running and to come, on all ranks, throw Aborted. Never throws.
   virtual void abort() noexcept = 0;
 
@@ -90,12 +101,21 @@ class Communicator {
   template <class Transfer>
   void queue(Exec& exec, Label label, int64_t bytes, const Transfer& transfer) {
     bytes_[static_cast<size_t>(label.traffic)] += bytes;
-    exec.backend->submit(exec, [transfer, e = exec]() mutable { transfer(e); });
+    exec.backend->submit(exec, [this, transfer, e = exec, name = label.name, bytes, pass = label.pass,
+                                traffic = label.traffic]() mutable {
+      const int64_t start = span_start();
+      transfer(*this, e);
+      span_end({traffic, name, pass}, start, bytes);
+    });
   }
+  int64_t span_start() const;
+  void span_end(const Label& label, int64_t start, int64_t bytes);
   void check_blocks(const In& mine, const In& everyone, const Blocks& blocks) const;
 
   int rank_, world_;
   std::array<std::atomic<int64_t>, kTrafficKinds> bytes_{};
+  Trace* trace_ = nullptr;
+  Lane lane_{};
 };
 
 // Rank r's part [r·count/world, (r+1)·count/world) of anything that is divided: rows, outputs, blocks.
