@@ -82,7 +82,8 @@ void read_config_text(const std::string& content, const std::string& file, Setti
     if (!wrong.empty()) input_error(place(file, node.source().begin), name, ": ", wrong);
     if (name == "checkpoint-every" || name == "average-every") {
       try {
-        parse_every(name.c_str(), name == "average-every" ? settings.average_every : settings.checkpoint_every);
+        parse_every(name.c_str(),
+                    name == "average-every" ? settings.average_every : settings.checkpoint_every);
       } catch (const InputError& error) {
         input_error(place(file, node.source().begin), error.what());
       }

@@ -1,4 +1,6 @@
 // The CPU's queue for transfers: a thread that runs tasks in order.
+#include "kernels/cpu_queue.h"
+
 #include <array>
 #include <condition_variable>
 #include <exception>
@@ -6,7 +8,6 @@
 #include <thread>
 
 #include "convoy/backend.h"
-#include "kernels/cpu_queue.h"
 
 namespace convoy {
 

@@ -18,7 +18,8 @@ struct Totals {
 void add_up(const Model& m, Exec& exec, Totals& totals) {
   const int world = m.team.world();
   if (world == 1) return;
-  const size_t confusion = totals.confusion.size(), bytes = sizeof(double) + (3 + confusion) * sizeof(int64_t);
+  const size_t confusion = totals.confusion.size(),
+               bytes = sizeof(double) + (3 + confusion) * sizeof(int64_t);
   std::vector<std::byte> all(bytes * static_cast<size_t>(world));
   const auto row = [&](int r) { return all.data() + bytes * static_cast<size_t>(r); };
   int64_t counts[3] = {totals.correct, totals.in_five, totals.rows};

@@ -34,6 +34,7 @@ std::vector<Pass> exchange_passes(Scheme scheme, int world, int64_t batch, int64
   std::vector<Pass> passes;
   for (int p = 0; p < count; ++p) {
     Pass pass;
+    pass.number = p;
     for (int r = 0; r < world; ++r) {
       const RowRange own = part_of(batch, r, world);
       const RowRange from =
@@ -60,14 +61,14 @@ std::vector<int32_t> rows_of(const Pass& pass, int world, int64_t batch) {
 void gather_rows(Communicator& comm, Exec& exec, const Pass& pass, In local, View assembled) {
   const RowRange& own = pass.from[static_cast<size_t>(comm.rank())];
   CONVOY_CHECK(own.end() <= local.rows(), "rows ", own.first, "+", own.count, " of ", local.shape);
-  comm.all_gather(exec, {Traffic::kRows, "gather rows"}, local.slice_rows(own.first, own.count), assembled,
-                  pass.rows);
+  comm.all_gather(exec, {Traffic::kRows, "gather rows", pass.number}, local.slice_rows(own.first, own.count),
+                  assembled, pass.rows);
 }
 
 void scatter_rows(Communicator& comm, Exec& exec, const Pass& pass, In assembled, View local) {
   const RowRange& own = pass.from[static_cast<size_t>(comm.rank())];
   CONVOY_CHECK(own.end() <= local.rows(), "rows ", own.first, "+", own.count, " of ", local.shape);
-  comm.reduce_scatter(exec, {Traffic::kRows, "scatter rows"}, assembled,
+  comm.reduce_scatter(exec, {Traffic::kRows, "scatter rows", pass.number}, assembled,
                       local.slice_rows(own.first, own.count), pass.rows);
 }
 

@@ -52,15 +52,16 @@ void Lowering::forward(int i, const BatchNorm& spec) {
   args.y = buffer(DType::kF32, x.shape);
   out(last) = args.y;
   emit(program.forward, i, args, {x, mean, m2, args.residual, args.y}, args.y);
-  if (args.count > 0) running_.push_back([=] {
-    const BatchNormRunning running{mean,
-                                   m2,
-                                   args.count,
-                                   spec.momentum,
-                                   parameter(i, ParameterSpec::kRunningMean),
-                                   parameter(i, ParameterSpec::kRunningVar)};
-    emit(program.update, i, running, {mean, m2}, running.running_mean);
-  });
+  if (args.count > 0)
+    running_.push_back([=] {
+      const BatchNormRunning running{mean,
+                                     m2,
+                                     args.count,
+                                     spec.momentum,
+                                     parameter(i, ParameterSpec::kRunningMean),
+                                     parameter(i, ParameterSpec::kRunningVar)};
+      emit(program.update, i, running, {mean, m2}, running.running_mean);
+    });
 
   backward_.push_back([=] {
     const Gradient g = grad(last);
@@ -109,9 +110,8 @@ void Lowering::merge_statistics(int i, const View& statistics, int64_t pixels) {
   const View all = buffer(DType::kF32, {world_, 2 * channels});
   const Label label{Traffic::kOther, "gather statistics"};
   const View mine = statistics.reshaped({1, 2 * channels});
-  emit_transfer(
-      program.forward, i, label,
-      [=](Exec& exec) { comm->all_gather(exec, label, mine, all, *ones); }, {statistics, all});
+  emit_transfer(program.forward, i, label,
+                [=](Exec& exec) { comm->all_gather(exec, label, mine, all, *ones); }, {statistics, all});
   program.blocks.push_back(counts);
   const View mean = statistics.slice_rows(0, 1).reshaped({channels});
   const View m2 = statistics.slice_rows(1, 1).reshaped({channels});

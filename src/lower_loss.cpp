@@ -46,7 +46,8 @@ View Lowering::shared_logistic_loss(int last, const View& logits, const View& la
   const int64_t first_class = own_columns(last).first;
   emit(program.forward, last, LabelLogit{logits, labels, first_class, logit}, {logits, sums}, logit);
   sum_over_workers(program.forward, last, logit, "sum label logits");
-  emit(program.forward, last, LabelRank{logits, labels, logit, first_class, rank}, {logits, sums, rank}, rank);
+  emit(program.forward, last, LabelRank{logits, labels, logit, first_class, rank}, {logits, sums, rank},
+       rank);
   sum_over_workers(program.forward, last, rank, "sum ranks");
   sum_over_workers(program.forward, last, row_loss, "sum losses");
   return rank;

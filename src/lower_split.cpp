@@ -26,13 +26,14 @@ Blocks Lowering::column_widths(int i) const {
 
 Blocks Lowering::column_counts(int i) const {
   Blocks counts = column_widths(i);
-  const int64_t pixels = rows_ * shapes_[static_cast<size_t>(i)].count() / std::max<int64_t>(channels_of(i), 1);
+  const int64_t pixels =
+      rows_ * shapes_[static_cast<size_t>(i)].count() / std::max<int64_t>(channels_of(i), 1);
   for (int64_t& count : counts) count *= pixels;
   return counts;
 }
 
-void Lowering::emit_transfer(std::vector<Operation>& list, int i, Label label,
-                             std::function<void(Exec&)> run, std::initializer_list<In> views) {
+void Lowering::emit_transfer(std::vector<Operation>& list, int i, Label label, std::function<void(Exec&)> run,
+                             std::initializer_list<In> views) {
   for (const In& view : views) touch(view);
   ++now_;
   list.push_back({text(label.name, " ", layer(i).name), i, std::move(run), {}, label.traffic});
@@ -53,13 +54,12 @@ View Lowering::whole(int i) {
     const View blocks = buffer(DType::kF32, {y.count()}), dx = buffer(DType::kF32, out(i).shape);
     emit(program.backward, i, ColumnsScatter{g.dy, blocks, widths.get()}, {g.dy, blocks}, blocks);
     program.blocks.push_back(widths);
-    emit_transfer(
-        program.backward, i, {Traffic::kColumns, "scatter columns"},
-        [=](Exec& exec) {
-          comm->reduce_scatter(exec, {Traffic::kColumns, "scatter columns"}, blocks,
-                               dx.reshaped({dx.count()}), *counts);
-        },
-        {blocks, dx});
+    emit_transfer(program.backward, i, {Traffic::kColumns, "scatter columns"},
+                  [=](Exec& exec) {
+                    comm->reduce_scatter(exec, {Traffic::kColumns, "scatter columns"}, blocks,
+                                         dx.reshaped({dx.count()}), *counts);
+                  },
+                  {blocks, dx});
     arrive(i, dx, false, g.masked);
   });
   return gathered;
@@ -69,13 +69,12 @@ View Lowering::gather_columns(std::vector<Operation>& list, int i, const View& m
   Communicator* comm = b_.team.compute;
   const auto widths = share(column_widths(i)), counts = share(column_counts(i));
   const View blocks = buffer(DType::kF32, {shape.count()}), y = buffer(DType::kF32, shape);
-  emit_transfer(
-      list, i, {Traffic::kColumns, "gather columns"},
-      [=](Exec& exec) {
-        comm->all_gather(exec, {Traffic::kColumns, "gather columns"}, mine.reshaped({mine.count()}), blocks,
-                         *counts);
-      },
-      {mine, blocks});
+  emit_transfer(list, i, {Traffic::kColumns, "gather columns"},
+                [=](Exec& exec) {
+                  comm->all_gather(exec, {Traffic::kColumns, "gather columns"}, mine.reshaped({mine.count()}),
+                                   blocks, *counts);
+                },
+                {mine, blocks});
   program.blocks.push_back(widths);
   emit(list, i, ColumnsGather{blocks, y, widths.get()}, {blocks, y}, y);
   return y;

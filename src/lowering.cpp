@@ -177,8 +177,7 @@ void Lowering::hand_back_gradient() {
 
 void Lowering::build() {
   program.rows = rows_;
-  if (half_ == Half::kSplit)
-    out(b_.plan->features) = b_.slot.features.slice_rows(0, rows_);
+  if (half_ == Half::kSplit) out(b_.plan->features) = b_.slot.features.slice_rows(0, rows_);
   for (int i = begin_; i < end_; ++i)
     if (!fused_[static_cast<size_t>(i)])
       std::visit([&](const auto& spec) { forward(i, spec); }, layer(i).spec);

@@ -55,7 +55,7 @@ class Lowering {
   int fuse_relu(int i, bool* relu);  // absorbs a ReLU that alone reads layer i; the last layer of the group
   void loss();
   View shared_logistic_loss(int last, const View& logits, const View& labels,
-                            const View& row_loss);  // the rows' ranks
+                            const View& row_loss);                       // the rows' ranks
   void merge_statistics(int i, const View& statistics, int64_t pixels);  // of batch norm
   void sum_over_workers(std::vector<Operation>& list, int i, const View& view, const char* name);
   void hand_over_features();
@@ -65,18 +65,18 @@ class Lowering {
 
   // --- split layers (lower_split.cpp)
   bool split(int i) const { return split_[static_cast<size_t>(i)]; }
-  int64_t channels_of(int i) const;            // of the whole layer
-  RowRange own_columns(int i) const;           // this worker's part of them
+  int64_t channels_of(int i) const;   // of the whole layer
+  RowRange own_columns(int i) const;  // this worker's part of them
   int64_t own_outputs(int i, int64_t outputs) const;
-  Blocks column_widths(int i) const;           // every worker's
-  Blocks column_counts(int i) const;           // their elements in this program's rows
-  View whole(int i);                           // layer i with all columns, gathered where it is split
-  View own(int i);                             // this worker's columns of it
+  Blocks column_widths(int i) const;  // every worker's
+  Blocks column_counts(int i) const;  // their elements in this program's rows
+  View whole(int i);                  // layer i with all columns, gathered where it is split
+  View own(int i);                    // this worker's columns of it
   View gather_columns(std::vector<Operation>& list, int i, const View& mine, const Shape& shape);
   View slice(std::vector<Operation>& list, int i, const View& from);     // this worker's columns
   View embed(std::vector<Operation>& list, int i, const View& columns);  // zeros around them
   View new_whole_gradient(int i);
-  void arrive_whole(int i, const View& dx, bool masked);                     // a share of the gradient of whole(i)
+  void arrive_whole(int i, const View& dx, bool masked);  // a share of the gradient of whole(i)
   void arrive_own(int i, const View& dx, bool shared, bool split_consumer);  // of own(i)
   std::shared_ptr<const Blocks> share(Blocks blocks) const {
     return std::make_shared<const Blocks>(std::move(blocks));
@@ -90,7 +90,7 @@ class Lowering {
   };
   Gradient& grad(int i) { return grad_[static_cast<size_t>(i)]; }
   bool wants_gradient(int i) const { return wants_gradient_[static_cast<size_t>(i)]; }
-  In mask_for(int i);  // what a consumer of layer i multiplies into its dx, or empty
+  In mask_for(int i);        // what a consumer of layer i multiplies into its dx, or empty
   In whole_mask_for(int i);  // the same for a consumer of all columns
   View new_gradient(int i);
   void arrive(int i, const View& dx, bool shared,
@@ -128,8 +128,11 @@ void Lowering::emit(std::vector<Operation>& list, int i, const Args& args, std::
   const Support support = supports(*b_.backend, args, b_.threads);
   CONVOY_CHECK(support.supported, operation_name(args), " does not take layer ", layer(i).name);
   program.scratch_bytes = std::max(program.scratch_bytes, support.scratch_bytes);
-  list.push_back(
-      {text(operation_name(args), " ", layer(i).name), i, [args](Exec& exec) { run(exec, args); }, output, {}});
+  list.push_back({text(operation_name(args), " ", layer(i).name),
+                  i,
+                  [args](Exec& exec) { run(exec, args); },
+                  output,
+                  {}});
 }
 
 template <class Args>

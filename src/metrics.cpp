@@ -66,18 +66,15 @@ void MetricsWriter::line(const std::string& json) {
 }
 
 void MetricsWriter::write(const StepMetrics& m) {
-  Json json{{"event", "step"},
-            {"step", m.step},
-            {"epoch", m.epoch},
-            {"loss", m.loss},
-            {"lr", m.lr},
-            {"images_per_second", m.images_per_second}};
+  Json json{{"event", "step"}, {"step", m.step}, {"epoch", m.epoch},
+            {"loss", m.loss},  {"lr", m.lr},     {"images_per_second", m.images_per_second}};
   if (m.workers > 1) {  // means per step
     const auto steps = static_cast<double>(std::max<int64_t>(m.steps, 1));
     json["step_seconds"] = m.sums.seconds / steps;
     json["compute_seconds"] = m.sums.compute_seconds() / steps;
-    for (const auto& [kind, name] : {std::pair{Traffic::kRows, "row"}, std::pair{Traffic::kColumns, "column"},
-                                     std::pair{Traffic::kGradients, "gradient"}, std::pair{Traffic::kOther, "other"}}) {
+    for (const auto& [kind, name] :
+         {std::pair{Traffic::kRows, "row"}, std::pair{Traffic::kColumns, "column"},
+          std::pair{Traffic::kGradients, "gradient"}, std::pair{Traffic::kOther, "other"}}) {
       json[text("exposed_", name, "_seconds")] = m.sums.exposed[static_cast<size_t>(kind)] / steps;
       json[text(name, "_bytes")] = static_cast<double>(m.sums.bytes[static_cast<size_t>(kind)]) / steps;
     }

@@ -57,7 +57,7 @@ struct RunSummary {
   double best_test_accuracy = kNotMeasured;
   double images_per_second = kNotMeasured;  // of training, without start-up and evaluation
   double training_seconds = 0, total_seconds = 0;
-  std::string device;  // "cpu-avx512"
+  std::string device;   // "cpu-avx512"
   int64_t threads = 0;  // of a worker
   int workers = 1;
 };

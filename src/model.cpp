@@ -97,8 +97,8 @@ void initialize(Model& model, Exec& exec) {
       for (int64_t j = 0; j < count; ++j) {
         const int64_t element = start + first + j;
         if (j == 0 || element % 4 == 0)
-          random = philox(seed, static_cast<uint32_t>(element / 4), 0, 0,
-                          kInitStream + static_cast<uint32_t>(i));
+          random =
+              philox(seed, static_cast<uint32_t>(element / 4), 0, 0, kInitStream + static_cast<uint32_t>(i));
         part[static_cast<size_t>(j)] = initial_value(model.specs[i], uniform_float(random.v[element % 4]));
       }
       model.backend->copy(exec, model.values[i].f32() + first, part.data(), 4 * count);
@@ -268,8 +268,7 @@ Need measure(const Model& m, int threads, const std::vector<int64_t>& train_rows
 // The programs of a global batch of `rows`.
 Step make_step(Model& m, Bindings& b, int64_t rows, bool training) {
   Step step;
-  step.front = lower(b, Half::kFront, m.plan.own_rows(rows).count, rows, training,
-                     m.activations.view().data);
+  step.front = lower(b, Half::kFront, m.plan.own_rows(rows).count, rows, training, m.activations.view().data);
   auto& programs = training ? m.split_train : m.split_evaluate;
   for (Pass& pass : m.plan.passes(rows)) {
     PassWork work;

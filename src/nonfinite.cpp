@@ -44,12 +44,11 @@ std::string first_found(const Model& m, Exec& exec, const std::string& found) {
   const auto view = [](char* data, int64_t rows) {
     return View(reinterpret_cast<std::byte*>(data), DType::kU8, {rows, kBytes});
   };
-  m.team.compute->all_gather(exec, {Traffic::kOther, "gather findings"}, view(mine, 1), view(all.data(), world),
-                             m.report_blocks);
+  m.team.compute->all_gather(exec, {Traffic::kOther, "gather findings"}, view(mine, 1),
+                             view(all.data(), world), m.report_blocks);
   exec.backend->synchronize(exec);
   for (int r = 0; r < world; ++r)
-    if (all[static_cast<size_t>(r * kBytes)] != 0)
-      return text(all.data() + r * kBytes, " on worker ", r);
+    if (all[static_cast<size_t>(r * kBytes)] != 0) return text(all.data() + r * kBytes, " on worker ", r);
   return "";
 }
 

@@ -22,7 +22,8 @@ int cut_of(const Net& net, const PlanOptions& options) {
   if (marked < layers) return marked;
   const int fc = first([](const Layer& layer) { return std::holds_alternative<Fc>(layer.spec); });
   if (fc == layers)
-    input_error(net.name, ": --parallel hybrid splits from the first fully connected layer on, and this net has "
+    input_error(net.name,
+                ": --parallel hybrid splits from the first fully connected layer on, and this net has "
                 "none; use --parallel data, or mark a layer with `split outputs`");
   return fc;
 }
@@ -51,8 +52,8 @@ std::vector<Pass> Plan::passes(int64_t global_rows) const {
 }
 
 Plan make_plan(const Net& net, int64_t batch, const PlanOptions& options) {
-  CONVOY_CHECK(batch >= 1 && options.world >= 1 && options.rank >= 0 && options.rank < options.world, "batch ",
-               batch, ", rank ", options.rank, " of ", options.world);
+  CONVOY_CHECK(batch >= 1 && options.world >= 1 && options.rank >= 0 && options.rank < options.world,
+               "batch ", batch, ", rank ", options.rank, " of ", options.world);
   // An example's elements fit (parse_net checked them); rows times them times 4 bytes, for every layer, must
   // as well.
   int64_t elements = 0;
@@ -75,13 +76,15 @@ Plan make_plan(const Net& net, int64_t batch, const PlanOptions& options) {
   plan.features = features_of(net, plan.cut);
   const bool at_once = options.scheme == Scheme::kA;
   if (at_once && (options.update_each_pass || (options.fc_batch_size > 0 && options.fc_batch_size != batch)))
-    input_error("--scheme a has one pass with every row: --fc-batch-size and --fc-update pass go with b or c");
-  plan.pass_rows = at_once                      ? batch
+    input_error(
+        "--scheme a has one pass with every row: --fc-batch-size and --fc-update pass go with b or c");
+  plan.pass_rows = at_once                     ? batch
                    : options.fc_batch_size > 0 ? std::min(options.fc_batch_size, batch)
                                                : (batch + options.world - 1) / options.world;
   for (size_t i = static_cast<size_t>(plan.cut); i < net.layers.size(); ++i)
     if (std::holds_alternative<BatchNorm>(net.layers[i].spec) && plan.pass_rows < batch)
-      input_error(net.name, ": ", net.layers[i].name, " is batch norm in the split half, which needs the whole "
+      input_error(net.name, ": ", net.layers[i].name,
+                  " is batch norm in the split half, which needs the whole "
                   "batch in one pass; use --scheme a");
   return plan;
 }

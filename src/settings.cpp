@@ -87,8 +87,9 @@ std::vector<Setting> make_table() {
       {"scheme", Word{&S::scheme, {"a", "b", "c"}}, "a|b|c",
        "How rows reach the split layers: all at once, one sender a pass, everyone a part a pass", workers,
        "c; with --parallel model a"},
-      {"fc-batch-size", Whole{&S::fc_batch_size, 1, kManyRows}, "N", "Rows of a pass through the split layers",
-       workers, "scheme a: --batch-size; b, c: a worker's share of it"},
+      {"fc-batch-size", Whole{&S::fc_batch_size, 1, kManyRows}, "N",
+       "Rows of a pass through the split layers", workers,
+       "scheme a: --batch-size; b, c: a worker's share of it"},
       {"fc-update", Word{&S::fc_update, {"step", "pass"}}, "step|pass",
        "Update the split layers once a step, or after each pass (schemes b and c)", workers, nullptr},
       {"fc-lr", Real{&S::fc_lr, 0, kHuge, true}, "X", "Learning rate of the split layers", workers, "--lr"},
@@ -103,8 +104,10 @@ std::vector<Setting> make_table() {
        "--sync average: whether the workers start from the same weights", workers, nullptr},
       {"link-gbps", Real{&S::link_gbps, 0, kHuge}, "X",
        "Simulated link: GB/s of each worker, out and in; 0: none", workers, nullptr},
-      {"link-us", Real{&S::link_us, 0, kHuge}, "Y", "Simulated link: microseconds a message", workers, nullptr},
-      {"trace", Word{&S::trace, {}}, "FILE", "Write a trace of all queues for Perfetto or chrome://tracing",
+      {"link-us", Real{&S::link_us, 0, kHuge}, "Y", "Simulated link: microseconds a message", workers,
+       nullptr},
+      {"trace", Word{&S::trace, {}}, "FILE",
+       "Write a trace of the first 20 steps, all queues of all workers, for Perfetto or chrome://tracing",
        workers, nullptr},
       {"threads", Whole{&S::threads, 0, 4096}, "N",
        "OpenMP threads of a worker; 0: its share of all that this process may use", machine, nullptr},
@@ -251,7 +254,8 @@ void resolve(Settings& s, const Given& given) {
   const bool splits = s.parallel != "data";
   for (const char* name : {"scheme", "fc-batch-size", "fc-lr"})
     if (given.count(name) != 0 && !splits)
-      input_error("--", name, " has no meaning with --parallel data, which splits no layer: give --parallel "
+      input_error("--", name,
+                  " has no meaning with --parallel data, which splits no layer: give --parallel "
                   "hybrid, or leave it out");
   if (s.fc_update == "pass" && !splits)
     input_error("--fc-update pass needs split layers: give --parallel hybrid");
@@ -259,11 +263,12 @@ void resolve(Settings& s, const Given& given) {
   if (s.fc_update == "pass" && s.scheme == "a")
     input_error("--fc-update pass has no meaning with --scheme a, which has one pass: give --scheme b or c");
   if (s.fc_update == "pass" && s.clip_norm > 0)
-    input_error("--clip-norm needs the gradient of all layers, which --fc-update pass does not wait for: leave "
-                "one of them out");
+    input_error(
+        "--clip-norm needs the gradient of all layers, which --fc-update pass does not wait for: leave "
+        "one of them out");
   if (s.fc_batch_size > 0 && s.scheme == "a" && s.fc_batch_size != s.batch_size)
-    input_error("--fc-batch-size ", s.fc_batch_size, " with --scheme a, whose one pass has all ", s.batch_size,
-                " rows: give --scheme b or c");
+    input_error("--fc-batch-size ", s.fc_batch_size, " with --scheme a, whose one pass has all ",
+                s.batch_size, " rows: give --scheme b or c");
   if (s.fc_batch_size > s.batch_size)
     input_error("--fc-batch-size ", s.fc_batch_size, " is more than --batch-size ", s.batch_size);
   for (const char* name : {"average-every", "average-init"})
@@ -343,7 +348,9 @@ PlanOptions plan_options(const Settings& s, int rank, int world) {
   PlanOptions o;
   o.rank = rank;
   o.world = world;
-  o.parallel = s.parallel == "hybrid" ? Parallel::kHybrid : s.parallel == "model" ? Parallel::kModel : Parallel::kData;
+  o.parallel = s.parallel == "hybrid"  ? Parallel::kHybrid
+               : s.parallel == "model" ? Parallel::kModel
+                                       : Parallel::kData;
   o.scheme = s.scheme == "a" ? Scheme::kA : s.scheme == "b" ? Scheme::kB : Scheme::kC;
   o.fc_batch_size = s.fc_batch_size;
   o.update_each_pass = s.fc_update == "pass";

@@ -43,10 +43,10 @@ struct Settings {
   double lr_gamma = 0.1;
   int64_t seed = 0;
   // How the work is divided
-  int64_t workers = 0;            // 0: one a rank under MPI, else one
-  std::string parallel = "data";  // data, hybrid, model
-  std::string scheme = "c";       // a, b, c; hybrid and model (model: a)
-  int64_t fc_batch_size = 0;      // rows of a pass; 0: all for scheme a, a worker's share for b and c
+  int64_t workers = 0;             // 0: one a rank under MPI, else one
+  std::string parallel = "data";   // data, hybrid, model
+  std::string scheme = "c";        // a, b, c; hybrid and model (model: a)
+  int64_t fc_batch_size = 0;       // rows of a pass; 0: all for scheme a, a worker's share for b and c
   std::string fc_update = "step";  // step, pass
   double fc_lr = 0;                // of the split half; 0: lr
   std::string batchnorm = "sync";  // sync, local

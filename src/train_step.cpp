@@ -3,14 +3,14 @@
 // Two queues: compute, and transfers. With a split half, the rows of pass p + 1 travel while pass p computes, and the
 // gradient of pass p goes home behind pass p + 1; the front half's gradients are summed over the workers, layer by
 // layer, while the layers below compute theirs.
-#include "convoy/train.h"
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
 
+#include "convoy/train.h"
 #include "nonfinite.h"
+#include "trace.h"
 
 namespace convoy {
 namespace {
@@ -35,6 +35,7 @@ struct Running {
   Step& step;
   bool training;
   StepReport report;
+  int32_t pass = -1;  // through the split half
 
   // The compute queue waits for an event of the other one.
   void wait(const Event& event, Traffic traffic) {
@@ -43,7 +44,10 @@ struct Running {
     report.exposed[static_cast<size_t>(traffic)] += since(start);
   }
   void run(const Operation& operation) {
-    if (!operation.transfer) return operation.run(compute);
+    if (!operation.transfer) {
+      const Span span(m.team.trace, Lane::kCompute, operation.name.c_str(), SpanKind::kCompute, pass);
+      return operation.run(compute);
+    }
     const Clock::time_point start = Clock::now();
     operation.run(compute);
     report.exposed[static_cast<size_t>(*operation.transfer)] += since(start);
@@ -70,8 +74,7 @@ void upload(Running& s, const Batch& batch, const StepScalars (&scalars)[2]) {
   const int32_t* labels = all.as<int32_t>();
   CONVOY_CHECK(all.count() == static_cast<int64_t>(s.step.row_numbers.size()), "the labels of ", all.count(),
                " rows, not of ", s.step.row_numbers.size());
-  for (size_t i = 0; i < s.step.row_numbers.size(); ++i)
-    m.ordered_labels[i] = labels[s.step.row_numbers[i]];
+  for (size_t i = 0; i < s.step.row_numbers.size(); ++i) m.ordered_labels[i] = labels[s.step.row_numbers[i]];
   backend.copy(s.compute, m.pass_labels.data, m.ordered_labels.data(), all.count() * 4);
 }
 
@@ -98,7 +101,9 @@ void run_passes(Running& s, int64_t step, const std::function<void(const PassWor
   Communicator& rows = *m.team.transfer;
   const Program& front = s.step.front;
   const std::vector<PassWork>& passes = s.step.passes;
-  const auto slot_of = [&](const PassWork& work) -> const Slot& { return m.slots[static_cast<size_t>(work.slot)]; };
+  const auto slot_of = [&](const PassWork& work) -> const Slot& {
+    return m.slots[static_cast<size_t>(work.slot)];
+  };
   Event arrived[2], gone[2], computed;
   const auto gather = [&](const PassWork& work) {
     s.after(computed);  // the features are there, or the pass before the last has left its slot
@@ -111,6 +116,7 @@ void run_passes(Running& s, int64_t step, const std::function<void(const PassWor
   for (size_t p = 0; p < passes.size(); ++p) {
     const PassWork& work = passes[p];
     const Slot& slot = slot_of(work);
+    s.pass = work.pass.number;
     if (p + 1 < passes.size()) gather(passes[p + 1]);
     s.wait(arrived[work.slot], Traffic::kRows);
     s.wait(gone[work.slot], Traffic::kRows);
@@ -126,7 +132,8 @@ void run_passes(Running& s, int64_t step, const std::function<void(const PassWor
     computed = s.done();
     if (!front.dfeatures.empty()) {
       s.after(computed);
-      scatter_rows(rows, s.transfer, work.pass, slot.dfeatures.slice_rows(0, work.pass.total), front.dfeatures);
+      scatter_rows(rows, s.transfer, work.pass, slot.dfeatures.slice_rows(0, work.pass.total),
+                   front.dfeatures);
       gone[work.slot] = s.sent();
     }
     if (m.plan.options.update_each_pass) {
@@ -136,6 +143,7 @@ void run_passes(Running& s, int64_t step, const std::function<void(const PassWor
       s.run(work.program->update);
     }
   }
+  s.pass = -1;
   for (const Event& event : gone) s.wait(event, Traffic::kRows);
 }
 
@@ -178,7 +186,8 @@ void send_share(Running& s, const Share& share) {
   std::memcpy(mine, &share, sizeof share);
   if (world == 1) return;
   const int64_t bytes = kReportBytes;
-  s.m.team.transfer->all_gather(s.transfer, {Traffic::kOther, "gather reports"}, In(mine, DType::kU8, {1, bytes}),
+  s.m.team.transfer->all_gather(s.transfer, {Traffic::kOther, "gather reports"},
+                                In(mine, DType::kU8, {1, bytes}),
                                 View(s.m.reports.data(), DType::kU8, {world, bytes}), s.m.report_blocks);
 }
 
@@ -197,7 +206,8 @@ std::array<int64_t, kTrafficKinds> bytes_so_far(const Team& team) {
   std::array<int64_t, kTrafficKinds> bytes{};
   for (int t = 0; team.compute != nullptr && t < kTrafficKinds; ++t) {
     bytes[static_cast<size_t>(t)] = team.compute->bytes(static_cast<Traffic>(t));
-    if (team.transfer != team.compute) bytes[static_cast<size_t>(t)] += team.transfer->bytes(static_cast<Traffic>(t));
+    if (team.transfer != team.compute)
+      bytes[static_cast<size_t>(t)] += team.transfer->bytes(static_cast<Traffic>(t));
   }
   return bytes;
 }
@@ -207,7 +217,7 @@ std::array<int64_t, kTrafficKinds> bytes_so_far(const Team& team) {
 StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSettings& settings) {
   const Clock::time_point start = Clock::now();
   const auto bytes_before = bytes_so_far(m.team);
-  Running s{m, compute, m.team.queue, step_for(m.train, batch.global_rows), true, {}};
+  Running s{m, compute, m.team.queue, step_for(m.train, batch.global_rows), true, {}, -1};
   const Program& front = s.step.front;
   const bool split = !s.step.passes.empty();
   StepScalars scalars[2];
@@ -216,7 +226,8 @@ StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSet
   scalars[0].first_row = batch.first_row;
   scalars[0].lr = settings.lr;
   scalars[0].gradient_scale =
-      1.0f / static_cast<float>(m.plan.options.average ? std::max<int64_t>(batch.rows, 1) : batch.global_rows);
+      1.0f /
+      static_cast<float>(m.plan.options.average ? std::max<int64_t>(batch.rows, 1) : batch.global_rows);
   scalars[1] = scalars[0];
   scalars[1].lr = settings.split_lr.value_or(settings.lr);
   scalars[1].update = m.split_updates;
@@ -252,7 +263,7 @@ StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSet
 }
 
 StepReport evaluate_batch(Model& m, Exec& compute, const Batch& batch, std::vector<float>* logits) {
-  Running s{m, compute, m.team.queue, step_for(m.evaluate, batch.global_rows), false, {}};
+  Running s{m, compute, m.team.queue, step_for(m.evaluate, batch.global_rows), false, {}, -1};
   const Program& front = s.step.front;
   upload(s, batch, {});
   s.run(front.forward);
@@ -260,8 +271,8 @@ StepReport evaluate_batch(Model& m, Exec& compute, const Batch& batch, std::vect
     if (logits == nullptr || own.count == 0) return;
     const int64_t classes = program.logits.shape[1];
     logits->resize(static_cast<size_t>(front.rows * classes));
-    compute.backend->copy(compute, logits->data() + own.first * classes, program.logits.data + from * classes * 4,
-                          own.count * classes * 4);
+    compute.backend->copy(compute, logits->data() + own.first * classes,
+                          program.logits.data + from * classes * 4, own.count * classes * 4);
   };
   if (s.step.passes.empty()) {
     keep_losses(s, front, 0, {0, front.rows});

@@ -26,6 +26,7 @@ double since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+constexpr int kTracedSteps = 20;
 constexpr int32_t kOutOfTime = 1000;  // above every signal's number
 
 ModelOptions model_options(const Settings& s, const DataSets& data, const Team& team) {
@@ -90,6 +91,7 @@ std::string channels_text(const std::vector<float>& numbers) {
 TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, const RunDir& dir, const Team& team,
                          const Exec& exec)
     : settings_(settings), data_(data), team_(team), exec_(exec) {
+  if (!settings.trace.empty()) start_trace();
   net_ = adapt_net(load_net(settings.model), data_.train.image, data_.train.classes);
   const int64_t train = data_.train.count(), test = data_.test.count();
   const int64_t batch = std::min(settings.batch_size, std::max(train, test));
@@ -175,7 +177,8 @@ void TrainingRun::resume(const std::string& from) {
   resumed_ = true;
   saved_step_ = step_;
   epoch_measured_ = batch_in_epoch_ == 0;
-  if (leads()) std::printf("resumed %s: step %" PRId64 ", epoch %" PRId64 "\n", found.file.c_str(), step_, epoch_ + 1);
+  if (leads())
+    std::printf("resumed %s: step %" PRId64 ", epoch %" PRId64 "\n", found.file.c_str(), step_, epoch_ + 1);
 }
 
 int TrainingRun::run() {
@@ -208,8 +211,7 @@ void TrainingRun::announce() const {
               " test images, batch %" PRId64 ", %s, ",
               net_.name.c_str(), parameter_count(net_), settings_.data.c_str(), data_.train.count(),
               data_.test.count(), settings_.batch_size, exec_.backend->name);
-  if (team_.world() > 1)
-    std::printf("%d workers (%s) of ", team_.world(), mode_text(settings_).c_str());
+  if (team_.world() > 1) std::printf("%d workers (%s) of ", team_.world(), mode_text(settings_).c_str());
   std::printf("%d thread%s\n", exec_.threads, exec_.threads == 1 ? "" : "s");
   std::fflush(stdout);
 }
@@ -258,6 +260,30 @@ void TrainingRun::report_step() {
   window_ = StepReport();
 }
 
+void TrainingRun::start_trace() {
+  trace_ = std::make_unique<Trace>();
+  team_.trace = trace_.get();
+  if (team_.world() == 1) return;
+  team_.compute->trace_to(trace_.get(), Lane::kCompute);
+  team_.transfer->trace_to(trace_.get(), Lane::kTransfer);
+}
+
+// After the last traced step, or the last of all, the leader writes what everybody recorded.
+void TrainingRun::trace_step() {
+  if (++traced_steps_ < kTracedSteps && !all_steps_done() && stop_ == 0) return trace_->make_room();
+  exec_.backend->synchronize(team_.queue);
+  if (team_.world() > 1) {
+    team_.compute->trace_to(nullptr, Lane::kCompute);
+    team_.transfer->trace_to(nullptr, Lane::kTransfer);
+  }
+  model_.team.trace = nullptr;
+  const std::vector<TracedWorker> workers = team_.world() > 1
+                                                ? gather_traces(*team_.compute, exec_, *trace_)
+                                                : std::vector<TracedWorker>{traced_worker(0, *trace_)};
+  if (leads()) write_trace(settings_.trace, workers);
+  trace_.reset();
+}
+
 int32_t TrainingRun::vote() const {
   if (caught_signal() != 0) return caught_signal();
   return settings_.max_minutes > 0 && since(started_) >= settings_.max_minutes * 60 ? kOutOfTime : 0;
@@ -288,10 +314,10 @@ bool TrainingRun::one_step(const Batch& batch) {
     window_.bytes[t] += report.bytes[t];
   }
   stop_ = std::max(stop_, report.vote);
-  const bool due = average_every_.epochs
-                       ? epoch_at_end() && (epoch_ + 1) % average_every_.count == 0
-                       : step_ % average_every_.count == 0;
+  const bool due = average_every_.epochs ? epoch_at_end() && (epoch_ + 1) % average_every_.count == 0
+                                         : step_ % average_every_.count == 0;
   if (averages_ && due) average();
+  if (trace_ != nullptr) trace_step();
   return all_steps_done() || stop_ != 0;
 }
 
@@ -377,8 +403,8 @@ void TrainingRun::save(bool best) {
   SaveOptions options;
   options.keep = settings_.keep;
   options.best = best;
-  const std::string warning = save_checkpoint_together(team_.compute, exec_, dir_, net_, host_tensors(model_),
-                                                       record(), options);
+  const std::string warning =
+      save_checkpoint_together(team_.compute, exec_, dir_, net_, host_tensors(model_), record(), options);
   if (!warning.empty()) std::fprintf(stderr, "convoy: warning: %s\n", warning.c_str());
   saved_step_ = step_;
 }

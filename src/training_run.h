@@ -11,6 +11,7 @@
 #include "progress.h"
 #include "run_dir.h"
 #include "schedule.h"
+#include "trace.h"
 
 namespace convoy {
 
@@ -30,10 +31,12 @@ class TrainingRun {
   bool one_step(const Batch& batch);  // true: the run is over (steps, minutes, or a signal)
   void announce() const;
   void report_step();
+  void start_trace();
+  void trace_step();
   int32_t vote() const;
   bool leads() const { return team_.rank() == 0; }
   void average();
-  void end_epoch(bool complete);      // with `complete`, the epoch has no more batches
+  void end_epoch(bool complete);  // with `complete`, the epoch has no more batches
   void save(bool best);
   bool checkpoint_due(bool epoch_end) const;
   TrainingRecord record() const;
@@ -46,6 +49,8 @@ class TrainingRun {
   std::string dir_;
   const DataSets& data_;
   Team team_;
+  std::unique_ptr<Trace> trace_;  // while steps are traced
+  int traced_steps_ = 0;
   Net net_;
   Exec exec_;
   Model model_;

@@ -113,43 +113,47 @@ TEST_P(Parallelism, GradientsAndUpdateAreExact) {
     updated[i] = gradients[i];
   }
   std::mutex mutex;
-  run_team(world, cpu_backend("auto"), [&, &plan_options = m.options, &text = c, workers = world](Team& team, Exec& exec) {
-    PlanOptions o = plan_options;
-    o.world = workers;
-    o.rank = team.rank();
-    Model model = make_model(net, make_plan(net, text.rows, o), options, exec, {text.rows}, {}, team);
-    for (size_t i = 0; i < specs.size(); ++i)
-      for (int64_t j = 0; j < model.values[i].count(); ++j)
-        model.values[i].f32()[j] =
-            static_cast<float>(weights[i][static_cast<size_t>(model.own[i].first * specs[i].shape.row() + j)]);
-    const RowRange own = part_of(text.rows, team.rank(), workers);
-    Batch batch;
-    batch.pixels = View(pixels.data() + own.first * image.row(), image.with_rows(own.count));
-    batch.labels = View(labels.data() + own.first, Shape{own.count});
-    batch.index = View(index.data() + own.first, Shape{own.count});
-    batch.all_labels = View(labels.data(), Shape{text.rows});
-    batch.rows = own.count;
-    batch.first_row = own.first;
-    batch.global_rows = text.rows;
-    const StepReport report = train_step(model, exec, batch, settings);
-    const std::lock_guard<std::mutex> lock(mutex);
-    EXPECT_EQ(report.rows, text.rows);
-    EXPECT_NEAR(report.loss, loss, 1e-6 * (1 + loss));
-    for (size_t i = 0; i < specs.size(); ++i)
-      for (int64_t j = 0; j < model.values[i].count(); ++j) {
-        const auto k = static_cast<size_t>(model.own[i].first * specs[i].shape.row() + j);
-        const float g = model.gradients_of[i].f32()[j], w = model.values[i].f32()[j];
-        ASSERT_TRUE(std::isnan(gradients[i][k]) || gradients[i][k] == g) << "workers differ";
-        gradients[i][k] = g;
-        updated[i][k] = w;
-      }
-  });
+  run_team(world, cpu_backend("auto"),
+           [&, &plan_options = m.options, &text = c, workers = world](Team& team, Exec& exec) {
+             PlanOptions o = plan_options;
+             o.world = workers;
+             o.rank = team.rank();
+             Model model =
+                 make_model(net, make_plan(net, text.rows, o), options, exec, {text.rows}, {}, team);
+             for (size_t i = 0; i < specs.size(); ++i)
+               for (int64_t j = 0; j < model.values[i].count(); ++j)
+                 model.values[i].f32()[j] = static_cast<float>(
+                     weights[i][static_cast<size_t>(model.own[i].first * specs[i].shape.row() + j)]);
+             const RowRange own = part_of(text.rows, team.rank(), workers);
+             Batch batch;
+             batch.pixels = View(pixels.data() + own.first * image.row(), image.with_rows(own.count));
+             batch.labels = View(labels.data() + own.first, Shape{own.count});
+             batch.index = View(index.data() + own.first, Shape{own.count});
+             batch.all_labels = View(labels.data(), Shape{text.rows});
+             batch.rows = own.count;
+             batch.first_row = own.first;
+             batch.global_rows = text.rows;
+             const StepReport report = train_step(model, exec, batch, settings);
+             const std::lock_guard<std::mutex> lock(mutex);
+             EXPECT_EQ(report.rows, text.rows);
+             EXPECT_NEAR(report.loss, loss, 1e-6 * (1 + loss));
+             for (size_t i = 0; i < specs.size(); ++i)
+               for (int64_t j = 0; j < model.values[i].count(); ++j) {
+                 const auto k = static_cast<size_t>(model.own[i].first * specs[i].shape.row() + j);
+                 const float g = model.gradients_of[i].f32()[j], w = model.values[i].f32()[j];
+                 ASSERT_TRUE(std::isnan(gradients[i][k]) || gradients[i][k] == g) << "workers differ";
+                 gradients[i][k] = g;
+                 updated[i][k] = w;
+               }
+           });
   double sum = 0;
   for (size_t i = 0; i < specs.size(); ++i)
     for (size_t j = 0; j < weights[i].size(); ++j) {
-      ASSERT_EQ(static_cast<double>(gradients[i][j]), want.gradients[i][j]) << specs[i].name << "[" << j << "]";
+      ASSERT_EQ(static_cast<double>(gradients[i][j]), want.gradients[i][j])
+          << specs[i].name << "[" << j << "]";
       const float step = static_cast<float>(want.gradients[i][j]) * (1.0f / static_cast<float>(c.rows));
-      ASSERT_NEAR(updated[i][j], static_cast<float>(weights[i][j]) - 0.25f * step, 1e-6 * (1 + std::fabs(step)))
+      ASSERT_NEAR(updated[i][j], static_cast<float>(weights[i][j]) - 0.25f * step,
+                  1e-6 * (1 + std::fabs(step)))
           << specs[i].name << "[" << j << "]";
       sum += std::fabs(want.gradients[i][j]);
     }

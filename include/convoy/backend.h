@@ -107,7 +107,8 @@ struct Backend {
   void* (*alloc)(int64_t bytes);  // 64-byte aligned; throws Error naming the bytes when there is no memory
   void (*release)(void* memory);
   void (*copy)(Exec&, void* to, const void* from, int64_t bytes);
-  void (*submit)(Exec&, const Task&);  // runs the task in the queue's order (CUDA: at once, it enqueues itself)
+  void (*submit)(Exec&,
+                 const Task&);  // runs the task in the queue's order (CUDA: at once, it enqueues itself)
   Event (*record)(Exec&);
   void (*wait)(Exec&, Event);  // what is queued from now on starts after the event; rethrows a task's error
   void (*synchronize)(Exec&);

@@ -133,6 +133,7 @@ struct Team {
   Communicator* compute = nullptr;   // on the critical path: columns, batch norm's statistics
   Communicator* transfer = nullptr;  // beside it: rows, gradients, reports
   Exec queue;                        // of `transfer`
+  Trace* trace = nullptr;            // of the compute queue's operations; the communicators have their own
   int rank() const { return compute == nullptr ? 0 : compute->rank(); }
   int world() const { return compute == nullptr ? 1 : compute->world(); }
 };

@@ -18,6 +18,7 @@ struct Pass {
   std::vector<RowRange> from;  // one a worker: which of its own rows
   Blocks rows;                 // from[r].count, as the communicator wants them
   int64_t total = 0;           // rows of the pass
+  int32_t number = 0;          // p
 };
 
 // The passes of a global batch of which worker r owns part_of(batch, r, world); those without rows are left

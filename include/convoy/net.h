@@ -52,8 +52,8 @@ using LayerSpec =
 struct Layer {
   std::string name;
   LayerSpec spec;
-  std::vector<int> inputs;  // indices of earlier layers; empty for the input
-  int line = 0;             // in the net's text, 1-based
+  std::vector<int> inputs;     // indices of earlier layers; empty for the input
+  int line = 0;                // in the net's text, 1-based
   bool split_outputs = false;  // from here on hybrid mode splits the layers over the workers
 };
 

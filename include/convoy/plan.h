@@ -19,7 +19,7 @@ struct PlanOptions {
   int world = 1, rank = 0;
   Parallel parallel = Parallel::kData;
   Scheme scheme = Scheme::kA;
-  int64_t fc_batch_size = 0;      // rows of a pass; 0: the batch for scheme A, ceil(batch / world) for B and C
+  int64_t fc_batch_size = 0;  // rows of a pass; 0: the batch for scheme A, ceil(batch / world) for B and C
   bool update_each_pass = false;  // --fc-update pass
   bool sync_batchnorm = true;     // statistics over the global batch
   bool average = false;           // --sync average: workers train alone, their weights are averaged
@@ -29,9 +29,9 @@ struct Plan {
   int64_t batch = 0;  // rows of the global batch
   int64_t rows = 0;   // of them here, at most: buffers are sized for these
   PlanOptions options;
-  int cut = 0;             // the first split layer; layers.size() when none is split
-  int features = -1;       // the layer whose output crosses the cut; -1 when none is split
-  int64_t pass_rows = 0;   // rows of a pass
+  int cut = 0;            // the first split layer; layers.size() when none is split
+  int features = -1;      // the layer whose output crosses the cut; -1 when none is split
+  int64_t pass_rows = 0;  // rows of a pass
   bool split(int layer) const { return layer >= cut; }
   RowRange own_rows(int64_t global_rows) const { return part_of(global_rows, options.rank, options.world); }
   std::vector<Pass> passes(int64_t global_rows) const;  // none when nothing is split

@@ -32,7 +32,7 @@ struct ModelOptions {
   bool training = true;  // false: no gradients, no optimizer state, evaluation programs only
   Loss loss = Loss::kSoftmax;
   Optimizer optimizer;
-  uint64_t seed = 0;  // initial weights, dropout, augmentation
+  uint64_t seed = 0;                                    // initial weights, dropout, augmentation
   std::optional<uint64_t> initial_seed = std::nullopt;  // of the weights alone
   bool augment = false, augment_flip = false;
   int64_t augment_pad = 0;
@@ -114,13 +114,13 @@ struct Model {
   Tensor parameters, gradients, buffers;
   std::array<Tensor, 2> state;  // momentum, or AdamW's m and v
   Tensor activations, split_activations, exchange, scratch, input, scalars;
-  View pixels, labels, index;        // the batch on the backend, for plan.rows rows
-  View pass_labels;                  // i32 [batch], in the passes' order
-  std::vector<Slot> slots;           // 1 or 2; none when nothing is split
+  View pixels, labels, index;               // the batch on the backend, for plan.rows rows
+  View pass_labels;                         // i32 [batch], in the passes' order
+  std::vector<Slot> slots;                  // 1 or 2; none when nothing is split
   std::map<int64_t, Step> train, evaluate;  // by rows of the global batch
   // Of the split half, by the pass's rows, its slot, and whether it adds to the gradients of the passes before.
   std::map<std::tuple<int64_t, int, bool>, Program> split_train, split_evaluate;
-  int64_t split_updates = 0;  // how often the split half was updated: counted by AdamW
+  int64_t split_updates = 0;                         // how often the split half was updated: counted by AdamW
   std::vector<std::unique_ptr<Communicator>> alone;  // the communicator of a worker without a team
   // Room for what a step brings to the host: loss and rank of each own row, and every worker's report.
   std::vector<float> own_loss;
