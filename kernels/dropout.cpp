@@ -14,10 +14,11 @@ constexpr int64_t kCounters = 64;  // generated side by side, four units each
 template <class Counter>
 void generate(uint64_t key, const Counter& counter, uint32_t row, uint32_t step, uint32_t stream,
               uint32_t* out) {
-  uint32_t words[4][kCounters];
+  uint32_t words[4][kCounters], first[kCounters];
+  for (int64_t i = 0; i < kCounters; ++i) first[i] = counter(i);
 #pragma omp simd
   for (int64_t i = 0; i < kCounters; ++i) {
-    uint32_t c0 = counter(i), c1 = row, c2 = step, c3 = stream;
+    uint32_t c0 = first[i], c1 = row, c2 = step, c3 = stream;
     uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
     for (int round = 0; round < 10; ++round) {
       const uint32_t high0 = static_cast<uint32_t>((uint64_t{0xD2511F53u} * c0) >> 32),
@@ -60,9 +61,10 @@ struct Mask {
   void apply(int64_t first, int64_t last, const uint32_t* words) const {
     const float* from = x + first;
     float* to = y + first;
+    const float kept = scale;  // a member would be read again after every store
+    const uint32_t least = threshold;
 #pragma omp simd
-    for (int64_t i = 0; i < last - first; ++i)
-      to[i] = from[i] * ((words[i] >> 8) >= threshold ? scale : 0.0f);
+    for (int64_t i = 0; i < last - first; ++i) to[i] = from[i] * ((words[i] >> 8) >= least ? kept : 0.0f);
   }
 };
 
@@ -91,8 +93,9 @@ void apply_row(Exec& ex, const DropoutKey& key, const Mask& m) {
   for_items(ex, m.rows * blocks, 4 * m.rows * m.units, [&](int64_t item) {
     const int64_t n = item / blocks, counter = first_counter + item % blocks * kCounters;
     uint32_t words[4 * kCounters];
+    const uint32_t from = static_cast<uint32_t>(counter);
     generate(
-        key.seed, [=](int64_t i) { return static_cast<uint32_t>(counter + i); }, m.row(key, n), step, stream,
+        key.seed, [=](int64_t i) { return from + static_cast<uint32_t>(i); }, m.row(key, n), step, stream,
         words);
     const int64_t offset =
         4 * counter - key.first_unit;  // of the block's first unit in this row; may be -3 to -1
