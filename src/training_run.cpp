@@ -462,7 +462,13 @@ int command_train(const Settings& settings) {
     if (team.rank() == 0) dir = choose_run_dir(settings);
     Exec compute = exec;
     dir.from = text_from_leader(team, compute, dir.from);
-    return TrainingRun(settings, *data, dir, team, exec).run();
+    TrainingRun run(settings, *data, dir, team, exec);
+    try {
+      return run.run();
+    } catch (...) {
+      end_team(team);  // while the memory that transfers use is there
+      throw;
+    }
   });
 }
 
