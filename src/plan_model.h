@@ -52,7 +52,7 @@ StepModel model_step(const Net& net, const Plan& plan, Loss loss, const LayerTim
                      const LinkFigures& links);
 
 // Payload of a step by kind, as `rank`'s communicators count it (comm.h): rows, columns, gradients; other is left
-// out. Gradients: 2(K-1)/K of the front half's parameters, to the element.
+// out. Gradients: 2(K-1)/K of the front half's, each tensor filled up to 64 bytes.
 std::array<int64_t, kTrafficKinds> step_bytes(const Net& net, const Plan& plan, Loss loss, int rank);
 
 // Memory of a worker for rows that came or go: features and their gradients, of two passes when there are several.

@@ -57,13 +57,14 @@ Payload StepTransfers::sum_whole(int64_t elements) const {
 // As Lowering::make_buckets cuts them.
 std::vector<StepTransfers::Bucket> StepTransfers::buckets() const {
   constexpr int64_t kBucketBytes = 1 << 20;
+  constexpr int64_t kTensorElements = 16;  // tensors begin on 64 bytes; what lies between them travels too
   std::vector<Bucket> buckets;
   int64_t open = 0;
   int last = 0;
   const std::vector<ParameterSpec> specs = parameters(net_);
   for (auto spec = specs.rbegin(); spec != specs.rend(); ++spec) {
     if (spec->buffer() || spec->layer >= plan_.cut) continue;
-    open += spec->shape.count();
+    open += (spec->shape.count() + kTensorElements - 1) / kTensorElements * kTensorElements;
     last = spec->layer;
     if (open * 4 < kBucketBytes) continue;
     buckets.push_back({last, open});

@@ -42,17 +42,17 @@ pass  rows  of worker 0  1
 a step and worker                  bytes
 rows                          128 to 192
 columns                       100 to 140
-gradients                            288
+gradients                            320
 buffers for rows that travel         384
-(worker 0 exchanges 620 B)
+(worker 0 exchanges 652 B)
 
 modelled step              ms
 compute                17.000
 waiting for rows        0.128
 waiting for columns     0.140
-waiting for gradients   0.288
-all                    17.556
-284.8 images/s, 1.71 times one worker's 166.7 with batch 3
+waiting for gradients   0.320
+all                    17.588
+284.3 images/s, 1.71 times one worker's 166.7 with batch 3
 layers: x.toml; links of 0.001 GB/s either way, 0 us a message
 )");
 }
