@@ -20,7 +20,7 @@ struct StepMetrics {
   double loss = kNotMeasured, lr = 0, images_per_second = kNotMeasured;
   int workers = 1;
   int64_t steps = 0;  // since the line before
-  StepReport sums;    // of their seconds, waiting and bytes: of rank 0, written for several workers
+  StepReport sums = {};  // of their seconds, waiting and bytes: of rank 0, written for several workers
 };
 struct EpochMetrics {
   int64_t step = 0, epoch = 0;
