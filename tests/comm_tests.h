@@ -226,10 +226,10 @@ inline void big(Communicator& comm, Exec& exec) {
   Blocks blocks;
   for (int r = 0; r < comm.world(); ++r) blocks.push_back(part_of(1025, r, comm.world()).count);
   all_gather<float>(comm, exec, blocks, 1024, false, 13);
-  reduce_scatter(comm, exec, blocks, 1024, false, 14);
-  broadcast<float>(comm, exec, kCount, comm.world() - 1, 15);
-  reduce(comm, exec, kCount, 0, false, 16);
-  ring<float>(comm, exec, kCount, 17);
+  reduce_scatter(comm, exec, blocks, 128, false, 14);
+  broadcast<float>(comm, exec, kCount / 8, comm.world() - 1, 15);
+  reduce(comm, exec, kCount / 8, 0, false, 16);
+  ring<float>(comm, exec, kCount / 8, 17);
 }
 
 // Nobody leaves a barrier before the last one has come (clocks of one machine).

@@ -92,6 +92,29 @@ TEST(Workers, ShareTheCpusOfTheProcess) {
   });
 }
 
+TEST(Workers, BothGroupsShareASimulatedLink) {
+  WorkersOptions options = workers(2);
+  options.link_gbps = 0.001;
+  const auto seconds = [&](int groups) {
+    double spent = 0;
+    run_workers(options, [&](Team& team, const Exec& compute) {
+      Exec exec = compute;
+      std::vector<float> x(10000), y(10000);  // 40 kB: 20 kB each way, twice, at 1 MB/s
+      wait_for_all(team);
+      const auto start = std::chrono::steady_clock::now();
+      team.transfer->all_reduce(team.queue, {}, View(x.data(), {10000}));
+      if (groups == 2) team.compute->all_reduce(exec, {}, View(y.data(), {10000}));
+      team.queue.backend->synchronize(team.queue);
+      if (leader(team))
+        spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      return 0;
+    });
+    return spent;
+  };
+  EXPECT_GE(seconds(1), 0.04);
+  EXPECT_GE(seconds(2), 0.08);
+}
+
 TEST(Workers, TheErrorThatCameFirstEndsAllAndIsThrown) {
   for (const int failing : {0, 2}) {
     std::atomic<int> ended{0};
