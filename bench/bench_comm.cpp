@@ -1,7 +1,7 @@
 // Collectives, as nccl-tests print them: time, algorithm bandwidth (size / time) and bus bandwidth, which is
 // comparable with a link's (nccl-tests, doc/PERFORMANCE.md). The size is that of the whole: what all ranks give
 // or get together in all_gather and reduce_scatter.
-//   bench_comm [--transport threads] [--world K] [--collective NAME ...] [--min-bytes N] [--max-bytes N]
+//   bench_comm [--transport threads|mpi] [--world K] [--collective NAME ...] [--min-bytes N] [--max-bytes N]
 //   [--link-gbps X --link-us Y] [--json FILE]
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "comm_mpi.h"
 #include "convoy/comm.h"
 #include "delay_line.h"
 #include "version.h"
@@ -170,7 +171,14 @@ std::vector<Row> run_rank(const Options& o, Communicator& comm) {
 // The ranks that live in this process, by transport.
 std::vector<std::unique_ptr<Communicator>> local_ranks(const Options& o) {
   const std::map<std::string, std::function<std::vector<std::unique_ptr<Communicator>>()>> transports = {
-      {"threads", [&] { return thread_communicators(o.world); }}};
+      {"threads", [&] { return thread_communicators(o.world); }},
+      {"mpi", [] {
+         if (mpi() == nullptr) input_error("--transport mpi: this build has no MPI");
+         mpi()->init();
+         std::vector<std::unique_ptr<Communicator>> one;
+         one.push_back(mpi()->communicator());
+         return one;
+       }}};
   auto ranks = transports.at(o.transport)();
   if (o.link_gbps > 0)
     for (auto& comm : ranks)
@@ -207,6 +215,8 @@ int bench(const Options& o) {
   for (std::thread& thread : threads) thread.join();
   if (error) std::rethrow_exception(error);
 
+  if (o.transport == "mpi") mpi()->finalize();
+
   const std::vector<Row>& rows = results.front();
   int64_t wrong = 0;
   nlohmann::ordered_json list = nlohmann::json::array();
@@ -239,7 +249,7 @@ int main(int argc, char** argv) {
   convoy::Options o;
   CLI::App app("Time and bandwidth of the collectives.");
   app.add_option("--transport", o.transport, "how ranks talk")
-      ->check(CLI::IsMember({"threads"}))
+      ->check(CLI::IsMember({"threads", "mpi"}))
       ->capture_default_str();
   app.add_option("--world", o.world, "ranks")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--collective", o.collectives, "which (default: all)")

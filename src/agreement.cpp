@@ -61,9 +61,12 @@ std::string shown(const std::string& value, const std::string& other) {
   const auto at = static_cast<size_t>(differ - value.begin());
   const size_t before = at == 0 ? std::string::npos : value.rfind('\n', at - 1);
   const size_t first = before == std::string::npos ? 0 : before + 1;
+  const size_t end = std::min(value.find('\n', at), value.size());
   constexpr size_t kMost = 120;
-  const std::string line = value.substr(first, std::min(value.find('\n', at), value.size()) - first);
-  return "'" + (line.size() > kMost ? line.substr(0, kMost) + "..." : line) + "'";
+  const std::string line = "'" + value.substr(first, std::min(end - first, kMost)) + "'";
+  return end - first > kMost                                     ? line + "..."
+         : at == end && at == other.size() && end < value.size() ? line + " and more lines"
+                                                                 : line;
 }
 
 [[noreturn]] void refuse(const Facts& zero, const Facts& theirs, int rank) {

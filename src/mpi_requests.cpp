@@ -90,13 +90,22 @@ void MpiRequests::wait() {
   using std::chrono::microseconds;
   constexpr microseconds kSpin{20}, kLongest{100};
   if (requests_.empty()) return;
-  const auto start = Clock::now();
-  for (microseconds pause{5}; !done();) {
-    if (Clock::now() - start < kSpin) continue;
-    std::this_thread::sleep_for(pause);
-    pause = std::min(2 * pause, kLongest);
+  try {
+    const auto start = Clock::now();
+    for (microseconds pause{5}; !done();) {
+      if (Clock::now() - start < kSpin) continue;
+      std::this_thread::sleep_for(pause);
+      pause = std::min(2 * pause, kLongest);
+    }
+    check_lengths();
+  } catch (...) {
+    clear();
+    throw;
   }
-  check_lengths();
+  clear();
+}
+
+void MpiRequests::clear() {
   requests_.clear();
   messages_.clear();
 }

@@ -59,6 +59,7 @@ class MpiRequests {
   void add(bool receive, int peer, int tag, void* data, int64_t bytes);
   bool done();
   void check_lengths() const;
+  void clear();
 
   MpiCalls& calls_;
   MPI_Comm comm_;

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "comm_mpi.h"
+#include "delay_line.h"
 #include "launcher.h"
 
 namespace convoy {
@@ -26,6 +27,18 @@ bool is_aborted(const std::exception_ptr& error) {
 struct Groups {
   std::unique_ptr<Communicator> compute, transfer;
 };
+
+// Both groups of a worker, on one simulated link where one is asked for.
+Groups groups_of(const WorkersOptions& options, std::unique_ptr<Communicator> compute,
+                 std::unique_ptr<Communicator> transfer) {
+  if (options.link_gbps > 0) {
+    const LinkSpeed speed{options.link_gbps, options.link_us};
+    const auto link = std::make_shared<Link>();
+    compute = std::make_unique<DelayLine>(std::move(compute), speed, link);
+    transfer = std::make_unique<DelayLine>(std::move(transfer), speed, link);
+  }
+  return {std::move(compute), std::move(transfer)};
+}
 
 // The CPUs that each of n workers of this process or machine gets when none were asked for.
 int threads_of_each(const WorkersOptions& options, int workers) {
@@ -55,7 +68,7 @@ int run_threads(const WorkersOptions& options, int workers, const Body& body) {
   int status = 0;
   const auto worker = [&](int rank) {
     const auto r = static_cast<size_t>(rank);
-    Groups groups{std::move(compute[r]), std::move(transfer[r])};
+    Groups groups = groups_of(options, std::move(compute[r]), std::move(transfer[r]));
     std::exception_ptr error;
     int own = 0;
     try {
@@ -76,7 +89,8 @@ int run_threads(const WorkersOptions& options, int workers, const Body& body) {
 
 int run_processes(const WorkersOptions& options, const Launcher& started, const Body& body) {
   const MpiProcess self = mpi()->init();
-  Groups groups{mpi()->communicator(), mpi()->communicator()};
+  auto compute = mpi()->communicator(), transfer = mpi()->communicator();
+  Groups groups = groups_of(options, std::move(compute), std::move(transfer));
   int status = 0;
   try {
     if (self.world != started.processes && started.processes > 1)

@@ -16,7 +16,8 @@ done
 
 # shellcheck source=jobs/packages.sh
 source jobs/packages.sh
-install_missing "build and test Convoy" "${build_packages[@]}" libgtest-dev=/usr/include/gtest/gtest.h python3=python3
+install_missing "build and test Convoy" "${build_packages[@]}" libopenmpi-dev=mpicxx openmpi-bin=mpirun \
+  libgtest-dev=/usr/include/gtest/gtest.h python3=python3
 if [[ $quick -eq 0 ]]; then
   install_missing "check Convoy" clang=clang++ clang-format=clang-format clang-tidy=clang-tidy shellcheck=shellcheck \
     strace=strace "libomp-dev=/usr/lib/llvm-*/lib/libomp.so" qemu-user=qemu-x86_64 curl=curl ccache=ccache
@@ -207,6 +208,6 @@ fi
 
 section "left out"
 echo "CUDA: this version has no GPU kernels yet; nothing is compiled by nvcc and no GPU is used"
-echo "MPI: this version runs one worker; mpirun is not used"
+echo "MPI: ranks of one machine under mpirun; several machines and srun --mpi=pmix are not tried"
 echo "Downloads: FetchContent's network access is untested; tests/test_fetch.sh gives it local sources"
 finish

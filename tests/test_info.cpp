@@ -6,6 +6,7 @@
 #include <sstream>
 #include <thread>
 
+#include "comm_mpi.h"
 #include "convoy/backend.h"
 #include "info.h"
 #include "version.h"
@@ -50,6 +51,15 @@ TEST(Info, NamesTheKernelsOfThisMachine) {
     const bool announced = isa == "plain" || lines.at("vector features").find(isa) != std::string::npos;
     EXPECT_TRUE(announced) << isa;
   }
+}
+
+TEST(Info, SaysWhetherThisBuildHasMpi) {
+  const std::string said = info().at("MPI");
+  if (mpi() == nullptr)
+    EXPECT_EQ(said.substr(0, 3), "no:");
+  else
+    EXPECT_EQ(said, mpi()->version());
+  EXPECT_FALSE(said.empty());
 }
 
 TEST(Info, CountsCores) {
