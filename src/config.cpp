@@ -2,6 +2,7 @@
 
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -104,12 +105,26 @@ void read_config(const std::string& file, Settings& settings, Given& given) {
   read_config_text(content, file, settings, given);
 }
 
+namespace {
+
+// Settings that resolve() refuses beside the others.
+bool has_no_meaning(const std::string& name, const Settings& s) {
+  const auto among = [&](std::initializer_list<const char*> names) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  if (s.lr_schedule != "step" && among({"lr-step-every", "lr-gamma"})) return true;
+  if (s.parallel == "data" && among({"scheme", "fc-batch-size", "fc-update", "fc-lr"})) return true;
+  return s.sync != "average" && among({"average-every", "average-init"});
+}
+
+}  // namespace
+
 std::string config_text(const Settings& settings) {
   std::ostringstream out;
   for (const Setting& setting : setting_table()) {
     const std::string name = setting.name;
-    if (name == "out" || name == "resume") continue;
-    if ((name == "lr-step-every" || name == "lr-gamma") && settings.lr_schedule != "step") continue;
+    if (name == "out" || name == "resume" || name == "trace") continue;
+    if (has_no_meaning(name, settings)) continue;
     if (const auto* whole = std::get_if<Setting::Whole>(&setting.value)) {
       const int64_t value = settings.*whole->field;
       if (problem(*whole, value).empty()) out << name << " = " << value << "\n";

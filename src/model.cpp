@@ -138,7 +138,7 @@ InputViews input_views(const Model& m, std::byte* base) {
   if (m.plan.features >= 0) v.pass_labels = placer.place(DType::kI32, {m.plan.batch});
   v.mean = placer.place(DType::kF32, {in.c});
   v.stddev = placer.place(DType::kF32, {in.c});
-  v.sum_of_squares = placer.place(DType::kF32, {2, 1});
+  v.sum_of_squares = placer.place(DType::kF32, {2});
   v.bytes = placer.bytes();
   return v;
 }
@@ -307,8 +307,8 @@ Model make_model(const Net& net, const Plan& plan, const ModelOptions& options, 
   if (team.compute == nullptr && plan.features >= 0) {  // passes without anybody to exchange rows with
     m.alone = thread_communicators(1);
     m.team.compute = m.team.transfer = m.alone[0].get();
-    m.team.queue.backend = &backend;
   }
+  m.team.queue.backend = &backend;
   const Need need = measure(m, exec.threads, train_rows, evaluate_rows);
   const int64_t elements = arena_elements(m, false);
 

@@ -225,6 +225,9 @@ void drop_overruled(Settings& settings, const Settings& file, Given& from_file, 
   if (on_line.count("epochs") != 0) drop({"steps"});
   if (settings.optimizer != file.optimizer) drop({"lr", "momentum", "nesterov", "weight-decay"});
   if (settings.lr_schedule != file.lr_schedule) drop({"lr-step-every", "lr-gamma"});
+  if (settings.parallel != file.parallel) drop({"scheme", "fc-batch-size", "fc-update", "fc-lr"});
+  if (settings.scheme != file.scheme) drop({"fc-batch-size", "fc-update"});
+  if (settings.sync != file.sync) drop({"average-every", "average-init"});
   if (on_line.count("data") != 0) drop({"data-dir", "image-size", "mean", "std"});
   if (on_line.count("resume") != 0 && settings.resume != "auto") drop({"init"});
 }

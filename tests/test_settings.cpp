@@ -85,7 +85,7 @@ TEST(Settings, defaults_are_in_range_and_resolve) {
   const Settings defaults;
   for (const Setting& setting : setting_table()) {
     if (const auto* r = std::get_if<Setting::Real>(&setting.value)) {
-      if (std::string(setting.name) == "max-minutes") continue;  // 0: no limit
+      if (defaults.*r->field == 0 && r->above) continue;  // 0: not given
       EXPECT_EQ(problem(*r, defaults.*r->field), "") << setting.name;
     } else if (const auto* t = std::get_if<Setting::Word>(&setting.value)) {
       EXPECT_EQ(problem(*t, defaults.*t->field), "") << setting.name;
@@ -197,9 +197,12 @@ TEST(Settings, intervals_of_checkpoints) {
   EXPECT_EQ(parse_every("checkpoint-every", "2epoch").count, 2);
   EXPECT_TRUE(parse_every("checkpoint-every", "2epoch").epochs);
   EXPECT_EQ(parse_every("checkpoint-every", "0").count, 0);
-  for (const char* value :
-       {"", "epoch", "-1", "1.5epoch", "1 epoch", "1epochs", "x", "1e3", "9999999999999999", "+1"})
-    EXPECT_NE(error_of([&] { parse_every("checkpoint-every", value); }).find("--checkpoint-every '"), std::string::npos) << value;
+  EXPECT_EQ(parse_every("average-every", "epoch").count, 1);
+  EXPECT_TRUE(parse_every("average-every", "epoch").epochs);
+  for (const char* value : {"", "-1", "1.5epoch", "1 epoch", "1epochs", "x", "1e3", "9999999999999999", "+1"})
+    EXPECT_NE(error_of([&] { parse_every("checkpoint-every", value); }).find("--checkpoint-every '"),
+              std::string::npos)
+        << value;
 }
 
 TEST(Settings, the_command_line_overrules_what_depends_on_it) {
