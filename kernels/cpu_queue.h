@@ -11,6 +11,7 @@ void cpu_synchronize(Exec& exec);
 
 // Of the calling thread (src/exec_cpu.cpp).
 void cpu_flush_denormals();
+void cpu_wake_on_time();  // its sleeps end when they should: Linux adds up to 50 us unless it is told
 
 // Of the CPUs that the process may use: equal for processes that share them.
 uint64_t cpu_mask_hash();

@@ -8,6 +8,7 @@
 
 #ifdef __linux__
 #include <sched.h>
+#include <sys/prctl.h>
 #endif
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -95,6 +96,12 @@ uint64_t cpu_mask_hash() {
     hash = (hash ^ (CPU_ISSET(cpu, &process_mask()) ? 1 : 0)) * 0x100000001b3u;
 #endif
   return hash;
+}
+
+void cpu_wake_on_time() {
+#ifdef __linux__
+  prctl(PR_SET_TIMERSLACK, 1000UL);  // nanoseconds
+#endif
 }
 
 void cpu_unpin() {

@@ -88,12 +88,13 @@ bool MpiRequests::done() {
 void MpiRequests::wait() {
   using Clock = std::chrono::steady_clock;
   using std::chrono::microseconds;
-  constexpr microseconds kSpin{20}, kLongest{100};
+  constexpr microseconds kSpin{20}, kFirst{5}, kLongest{100};
   if (requests_.empty()) return;
   try {
     const auto start = Clock::now();
-    for (microseconds pause{5}; !done();) {
+    for (microseconds pause = kFirst; !done();) {
       if (Clock::now() - start < kSpin) continue;
+      if (pause == kFirst) cpu_wake_on_time();
       std::this_thread::sleep_for(pause);
       pause = std::min(2 * pause, kLongest);
     }
