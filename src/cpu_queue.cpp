@@ -1,4 +1,5 @@
-// The CPU's queue for transfers: a thread that runs tasks in order.
+// The CPU's queue for transfers: tasks run in order, one at a time, on a thread of the queue or on one that waits for
+// them and finds them not begun: who has nothing else to do needs nobody to be woken.
 #include "kernels/cpu_queue.h"
 
 #include <array>
@@ -39,7 +40,12 @@ class CpuQueue {
   }
   void wait_for(int64_t ticket) {
     std::unique_lock<std::mutex> lock(mutex_);
-    done_.wait(lock, [&] { return finished_ >= ticket; });
+    while (finished_ < ticket) {
+      if (running_)
+        done_.wait(lock, [&] { return finished_ >= ticket || !running_; });
+      else
+        run_next(lock);
+    }
     if (error_) std::rethrow_exception(error_);
   }
 
@@ -51,29 +57,36 @@ class CpuQueue {
     cpu_flush_denormals();
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      work_.wait(lock, [&] { return stopping_ || finished_ < submitted_; });
+      work_.wait(lock, [&] { return !running_ && (stopping_ || finished_ < submitted_); });
       if (finished_ == submitted_) return;
-      Task& task = tasks_[static_cast<size_t>(finished_ % kPlaces)];
-      const bool failed = error_ != nullptr;
-      lock.unlock();
-      std::exception_ptr error;
-      try {
-        if (!failed) task();
-      } catch (...) {
-        error = std::current_exception();
-      }
-      lock.lock();
-      if (error) error_ = error;
-      ++finished_;
-      done_.notify_all();
+      run_next(lock);
     }
+  }
+
+  void run_next(std::unique_lock<std::mutex>& lock) {
+    Task& task = tasks_[static_cast<size_t>(finished_ % kPlaces)];
+    const bool failed = error_ != nullptr;
+    running_ = true;
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+      if (!failed) task();
+    } catch (...) {
+      error = std::current_exception();
+    }
+    lock.lock();
+    running_ = false;
+    if (error) error_ = error;
+    ++finished_;
+    done_.notify_all();
+    if (finished_ < submitted_ || stopping_) work_.notify_one();
   }
 
   std::mutex mutex_;
   std::condition_variable work_, done_;
   std::array<Task, kPlaces> tasks_;
   int64_t submitted_ = 0, finished_ = 0;
-  bool stopping_ = false;
+  bool stopping_ = false, running_ = false;
   std::exception_ptr error_;
   std::thread thread_;  // last: it starts when everything else is there
 };
