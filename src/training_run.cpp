@@ -91,7 +91,6 @@ std::string channels_text(const std::vector<float>& numbers) {
 TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, const RunDir& dir, const Team& team,
                          const Exec& exec)
     : settings_(settings), data_(data), team_(team), exec_(exec) {
-  if (!settings.trace.empty()) start_trace();
   net_ = adapt_net(load_net(settings.model), data_.train.image, data_.train.classes);
   const int64_t train = data_.train.count(), test = data_.test.count();
   const int64_t batch = std::min(settings.batch_size, std::max(train, test));
@@ -186,6 +185,7 @@ int TrainingRun::run() {
     return leads() ? nothing_left() : 0;
   if (leads()) announce();
   catch_signals();
+  if (!settings_.trace.empty()) start_trace();
   try {
     train();
   } catch (const NonfiniteError& error) {
@@ -262,7 +262,7 @@ void TrainingRun::report_step() {
 
 void TrainingRun::start_trace() {
   trace_ = std::make_unique<Trace>();
-  team_.trace = trace_.get();
+  model_.team.trace = trace_.get();
   if (team_.world() == 1) return;
   team_.compute->trace_to(trace_.get(), Lane::kCompute);
   team_.transfer->trace_to(trace_.get(), Lane::kTransfer);
