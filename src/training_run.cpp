@@ -184,7 +184,6 @@ int TrainingRun::run() {
   if (resumed_ && all_steps_done() && from_leader(team_, exec_, leads() && has_summary(dir_)) != 0)
     return leads() ? nothing_left() : 0;
   if (leads()) announce();
-  catch_signals();
   if (!settings_.trace.empty()) start_trace();
   try {
     train();
@@ -444,6 +443,7 @@ void TrainingRun::finish() {
 }
 
 int command_train(const Settings& settings) {
+  catch_signals();  // one that comes while data is loaded ends the run after its first step
   WorkersOptions options;
   options.workers = settings.workers;
   options.threads = settings.threads;
