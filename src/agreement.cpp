@@ -31,7 +31,7 @@ Facts unpacked(const char* from, const char* end) {
   const auto next = [&] {
     int64_t bytes = 0;
     std::memcpy(&bytes, from, sizeof(bytes));
-    const std::string one(from + sizeof(bytes), static_cast<size_t>(bytes));
+    std::string one(from + sizeof(bytes), static_cast<size_t>(bytes));
     from += sizeof(bytes) + one.size();
     return one;
   };

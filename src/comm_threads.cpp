@@ -103,6 +103,7 @@ std::vector<std::unique_ptr<Communicator>> thread_communicators(int world) {
   CONVOY_CHECK(world >= 1, world, " ranks");
   const auto group = std::make_shared<ThreadGroup>(world);
   std::vector<std::unique_ptr<Communicator>> ranks;
+  ranks.reserve(static_cast<size_t>(world));
   for (int rank = 0; rank < world; ++rank) ranks.push_back(std::make_unique<ThreadCommunicator>(rank, group));
   return ranks;
 }

@@ -117,10 +117,11 @@ Exec cpu_exec(const Backend& backend, int threads, int first_cpu) {
   ex.threads = threads > 0 ? threads : available();
   const std::vector<int> cpus = cpus_to_use();
   const bool ours = std::getenv("OMP_PROC_BIND") == nullptr;
-  const bool enough = cpus.size() >= static_cast<size_t>(first_cpu + ex.threads);
+  const auto first = static_cast<size_t>(first_cpu);
+  const bool enough = cpus.size() >= first + static_cast<size_t>(ex.threads);
   const auto prepare = [&](int thread) {
     cpu_flush_denormals();
-    if (ours && enough) pin(cpus[static_cast<size_t>(first_cpu + thread)]);
+    if (ours && enough) pin(cpus[first + static_cast<size_t>(thread)]);
     if (ours && !enough) cpu_unpin();  // the caller may have been pinned for a smaller team
   };
 #ifdef _OPENMP

@@ -19,6 +19,7 @@ int64_t aligned(int64_t count) {
 // Which rows of each whole tensor this worker has.
 std::vector<RowRange> own_rows(const Plan& plan, const std::vector<ParameterSpec>& specs) {
   std::vector<RowRange> own;
+  own.reserve(specs.size());
   for (const ParameterSpec& spec : specs)
     own.push_back(plan.split(spec.layer) ? plan.own_rows(spec.shape[0]) : RowRange{0, spec.shape[0]});
   return own;

@@ -29,7 +29,7 @@ Input parse_input(const std::string& value) {
 }  // namespace
 
 Net load_net_for(const std::string& model, const std::string& input, int64_t classes) {
-  const Net net = load_net(model);
+  Net net = load_net(model);
   if (input.empty() && classes == 0) return net;
   return adapt_net(net, input.empty() ? net.input() : parse_input(input),
                    classes > 0 ? classes : output_shapes(net, 1).back().row());

@@ -52,7 +52,9 @@ class ThreadGroup {
 
   // `lock` holds mutex_. Gives false when the group has aborted before all ranks came.
   bool meet(std::unique_lock<std::mutex> lock, bool may_abort);
-  Message& message(int from, int to) { return messages_[static_cast<size_t>(from * world() + to)]; }
+  Message& message(int from, int to) {
+    return messages_[static_cast<size_t>(from) * static_cast<size_t>(world()) + static_cast<size_t>(to)];
+  }
 
   std::mutex mutex_;
   std::condition_variable met_;

@@ -81,6 +81,7 @@ int run_threads(const WorkersOptions& options, int workers, const Body& body) {
     if (error && (!first || (is_aborted(first) && !is_aborted(error)))) first = error;
   };
   std::vector<std::thread> ranks;
+  ranks.reserve(static_cast<size_t>(workers));
   for (int rank = 0; rank < workers; ++rank) ranks.emplace_back(worker, rank);
   for (std::thread& rank : ranks) rank.join();
   if (first) std::rethrow_exception(first);
