@@ -18,7 +18,8 @@ struct Case {
   const char* name;
   const char* text;
   bool worst;
-  int64_t rows;
+  int64_t batch;  // of the run
+  int64_t rows;   // of the step: of the last batch of an epoch, if fewer
   int states;
   std::vector<int> workers;
 };
@@ -38,13 +39,15 @@ constexpr const char* kNormalised =
 
 const std::vector<int> kAll{1, 2, 3, 4, 8};
 const Case kCases[] = {
-    {"convolutions", kConvolutions, false, 19, 20, kAll},  // rows that no number of workers divides
-    {"convolutions_worst", kConvolutions, true, 19, 20, kAll},
-    {"residual", kResidual, false, 19, 20, kAll},
-    {"normalised", kNormalised, false, 19, 20, kAll},
-    {"convolutions_3", kConvolutions, true, 3, 4, {4, 8}},  // workers without rows
-    {"residual_3", kResidual, false, 3, 4, {4, 8}},
-    {"normalised_3", kNormalised, false, 3, 4, {4, 8}},
+    {"convolutions", kConvolutions, false, 19, 19, 20, kAll},  // rows that no number of workers divides
+    {"convolutions_worst", kConvolutions, true, 19, 19, 20, kAll},
+    {"residual", kResidual, false, 19, 19, 20, kAll},
+    {"normalised", kNormalised, false, 19, 19, 20, kAll},
+    {"convolutions_3", kConvolutions, true, 3, 3, 4, {4, 8}},  // workers without rows
+    {"convolutions_last", kConvolutions, false, 19, 3, 4, {2, 3, 8}},
+    {"residual_3", kResidual, false, 3, 3, 4, {4, 8}},
+    {"normalised_3", kNormalised, false, 3, 3, 4, {4, 8}},
+    {"normalised_last", kNormalised, false, 19, 3, 4, {2, 3, 8}},
 };
 
 struct Mode {
@@ -78,7 +81,7 @@ ModelOptions options_for(const Net& net) {
 Wanted run_of_one_worker(const Case& c, const Net& net) {
   Wanted run;
   Exec exec = cpu_exec(cpu_backend("auto"), 1);
-  Model model = make_model(net, make_plan(net, c.rows), options_for(net), exec, {c.rows}, {});
+  Model model = make_model(net, make_plan(net, c.batch), options_for(net), exec, {c.batch, c.rows}, {});
   int64_t decisions = 0;
   size_t undecided = 0;
   for (int s = 0; s < c.states; ++s) {
@@ -111,17 +114,18 @@ TEST_P(Equivalence, OneStepFromEachStateIsThatOfOneWorker) {
   for (const int world : c.workers) {
     std::vector<State> seen(static_cast<size_t>(c.states), State(net));
     std::vector<StepReport> reports(seen.size());
-    run_team(world, cpu_backend("auto"), [&, &options = m.options, rows = c.rows](Team& team, Exec& exec) {
-      const Plan plan = make_plan(net, rows, of_worker(options, team, world));
-      Model model = make_model(net, plan, options_for(net), exec, {rows}, {}, team);
-      for (size_t s = 0; s < seen.size(); ++s) {
-        load(model, run.states[s]);
-        const StepReport report =
-            train_step(model, exec, run.batches[s].batch(team.rank(), world), run.steps[s].settings);
-        store(model, seen[s]);
-        if (team.rank() == 0) reports[s] = report;
-      }
-    });
+    run_team(world, cpu_backend("auto"),
+             [&, &options = m.options, batch = c.batch, rows = c.rows](Team& team, Exec& exec) {
+               const Plan plan = make_plan(net, batch, of_worker(options, team, world));
+               Model model = make_model(net, plan, options_for(net), exec, {batch, rows}, {}, team);
+               for (size_t s = 0; s < seen.size(); ++s) {
+                 load(model, run.states[s]);
+                 const StepReport report =
+                     train_step(model, exec, run.batches[s].batch(team.rank(), world), run.steps[s].settings);
+                 store(model, seen[s]);
+                 if (team.rank() == 0) reports[s] = report;
+               }
+             });
     for (size_t s = 0; s < seen.size(); ++s) {
       const auto off = run.wanted[s].check(seen[s], reports[s], text(world, " workers, state ", s));
       gradients = std::max(gradients, off[0]);
