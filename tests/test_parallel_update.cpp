@@ -73,6 +73,25 @@ const Case kCases[] = {
     {"adamw_model", kModel, adamw()},
 };
 
+// The passes as design and paper define them: B's are the batch in order, C's take slice (p + r) mod P of worker r.
+std::vector<std::vector<int32_t>> passes_of(Scheme scheme, int world, int64_t n) {
+  const int64_t count = (kRows + n - 1) / n;
+  std::vector<std::vector<int32_t>> passes;
+  for (int64_t p = 0; p < count; ++p) {
+    std::vector<int32_t> rows;
+    for (int64_t row = 0; row < kRows; ++row)
+      for (int64_t r = 0; r < world; ++r) {
+        const int64_t begin = r * kRows / world, own = (r + 1) * kRows / world - begin,
+                      slice = (p + r) % count;
+        const bool of_slice = row >= begin + slice * own / count && row < begin + (slice + 1) * own / count;
+        if (scheme == Scheme::kB ? r == 0 && row / n == p : of_slice)
+          rows.push_back(static_cast<int32_t>(row));
+      }
+    if (!rows.empty()) passes.push_back(rows);
+  }
+  return passes;
+}
+
 class Update : public ::testing::TestWithParam<std::tuple<Case, int>> {};
 
 TEST_P(Update, IsThatOfTheReference) {
@@ -103,7 +122,7 @@ TEST_P(Update, IsThatOfTheReference) {
   step.cut = plan.cut;
   step.split_updates = first.update_each_pass ? 12 : 3;  // the two halves' updates are counted apart
   if (first.update_each_pass)
-    for (const Pass& pass : plan.passes(kRows)) step.passes.push_back(rows_of(pass, world, kRows));
+    step.passes = passes_of(first.scheme, world, plan.pass_rows);
   else
     step.passes.push_back(examples.index);
   // The worst case of weights that depend on passes before says nothing.
