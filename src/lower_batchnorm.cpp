@@ -38,8 +38,10 @@ void Lowering::forward(int i, const BatchNorm& spec) {
     return;
   }
 
-  // The split half has every row here; the front half's workers put their rows' statistics together.
-  const bool merge = half_ == Half::kFront && world_ > 1 && b_.plan->options.sync_batchnorm;
+  // The split half has every row here; the front half's workers put their rows' statistics together, unless each trains
+  // apart.
+  const PlanOptions& plan = b_.plan->options;
+  const bool merge = half_ == Half::kFront && world_ > 1 && plan.sync_batchnorm && !plan.average;
   const int64_t pixels = shapes_[static_cast<size_t>(i)].count() / channels_of(i);
   const View statistics = buffer(DType::kF32, {2, channels});
   const View mean = statistics.slice_rows(0, 1).reshaped({channels});

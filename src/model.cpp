@@ -269,6 +269,7 @@ Need measure(const Model& m, int threads, const std::vector<int64_t>& train_rows
 // The programs of a global batch of `rows`.
 Step make_step(Model& m, Bindings& b, int64_t rows, bool training) {
   Step step;
+  b.accumulate = false;
   step.front = lower(b, Half::kFront, m.plan.own_rows(rows).count, rows, training, m.activations.view().data);
   auto& programs = training ? m.split_train : m.split_evaluate;
   for (Pass& pass : m.plan.passes(rows)) {

@@ -1,6 +1,8 @@
 #include "nonfinite.h"
 
+#include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "kernels/fill.h"
 
@@ -14,48 +16,62 @@ int64_t nonfinite_in(Exec& exec, const In& x) {
   return count;
 }
 
-std::string bad_weight(const Model& m, Exec& exec) {
+// What a worker has found first: a weight, or what a layer computed.
+struct Found {
+  int32_t layer = kNothing;
+  std::string what;
+  static constexpr int32_t kWeight = -1, kNothing = std::numeric_limits<int32_t>::max();
+};
+
+Found bad_weight(const Model& m, Exec& exec) {
   for (size_t i = 0; i < m.specs.size(); ++i)
     if (const int64_t count = nonfinite_in(exec, m.values[i]); count > 0)
-      return text(m.specs[i].name, " holds ", count, " NaN or infinite values since the update before");
-  return "";
+      return {Found::kWeight,
+              text(m.specs[i].name, " holds ", count, " NaN or infinite values since the update before")};
+  return {};
 }
 
 // Runs all operations, transfers too, so that no worker waits for another.
-void run_and_look(const Model& m, Exec& exec, const std::vector<Operation>& operations, std::string& found) {
+void run_and_look(const Model& m, Exec& exec, const std::vector<Operation>& operations, Found& found) {
   for (const Operation& operation : operations) {
     operation.run(exec);
-    if (operation.output.empty() || !found.empty()) continue;
+    if (operation.output.empty() || found.layer != Found::kNothing) continue;
     if (const int64_t count = nonfinite_in(exec, operation.output); count > 0)
-      found = text("the first layer with NaN or infinite values is ",
-                   m.net.layers[static_cast<size_t>(operation.layer)].name, " (", operation.name, ", ", count,
-                   " of ", operation.output.count(), ")");
+      found = {operation.layer, text("the first layer with NaN or infinite values is ",
+                                     m.net.layers[static_cast<size_t>(operation.layer)].name, " (",
+                                     operation.name, ", ", count, " of ", operation.output.count(), ")")};
   }
 }
 
-// What the lowest rank that found something has found.
-std::string first_found(const Model& m, Exec& exec, const std::string& found) {
+// What lies first in the net, of what the workers have found: the others' findings follow from it.
+std::string first_found(const Model& m, Exec& exec, const Found& found) {
   const int world = m.team.world();
-  if (world == 1) return found;
+  if (world == 1) return found.what;
   constexpr int64_t kBytes = 400;
-  std::vector<char> all(static_cast<size_t>(world * kBytes));
-  char* mine = all.data() + m.team.rank() * kBytes;
-  std::strncpy(mine, found.c_str(), kBytes - 1);
-  const auto view = [](char* data, int64_t rows) {
-    return View(reinterpret_cast<std::byte*>(data), DType::kU8, {rows, kBytes});
+  struct Record {
+    int32_t layer;
+    char what[kBytes - sizeof(int32_t)];
   };
-  m.team.compute->all_gather(exec, {Traffic::kOther, "gather findings"}, view(mine, 1),
+  std::vector<Record> all(static_cast<size_t>(world));
+  Record& mine = all[static_cast<size_t>(m.team.rank())];
+  mine.layer = found.layer;
+  std::strncpy(mine.what, found.what.c_str(), sizeof mine.what - 1);
+  const auto view = [](Record* records, int64_t rows) {
+    return View(reinterpret_cast<std::byte*>(records), DType::kU8, {rows, kBytes});
+  };
+  m.team.compute->all_gather(exec, {Traffic::kOther, "gather findings"}, view(&mine, 1),
                              view(all.data(), world), m.report_blocks);
   exec.backend->synchronize(exec);
-  for (int r = 0; r < world; ++r)
-    if (all[static_cast<size_t>(r * kBytes)] != 0) return text(all.data() + r * kBytes, " on worker ", r);
-  return "";
+  const auto first = std::min_element(all.begin(), all.end(),
+                                      [](const Record& a, const Record& b) { return a.layer < b.layer; });
+  if (first->layer == Found::kNothing) return "";
+  return text(first->what, " on worker ", first - all.begin());
 }
 
 }  // namespace
 
 void name_nonfinite(Model& m, Exec& exec, const Step& step, int64_t step_number) {
-  std::string found = bad_weight(m, exec);
+  Found found = bad_weight(m, exec);
   run_and_look(m, exec, step.front.forward, found);
   for (const PassWork& work : step.passes) {
     const Slot& slot = m.slots[static_cast<size_t>(work.slot)];
@@ -67,10 +83,10 @@ void name_nonfinite(Model& m, Exec& exec, const Step& step, int64_t step_number)
     exec.backend->copy(exec, slot.row_numbers.data, step.row_numbers.data() + work.first, bytes);
     run_and_look(m, exec, work.program->forward, found);
   }
-  found = first_found(m, exec, found);
-  if (found.empty()) found = "the sum over the batch overflows";
+  std::string what = first_found(m, exec, found);
+  if (what.empty()) what = "the sum over the batch overflows";
   throw NonfiniteError(
-      text("the loss is not finite at step ", step_number, ": ", found, "; lower --lr or set --clip-norm"));
+      text("the loss is not finite at step ", step_number, ": ", what, "; lower --lr or set --clip-norm"));
 }
 
 }  // namespace convoy

@@ -4,8 +4,8 @@
 
 namespace convoy {
 
-// Runs the forward pass once more, looking at every weight and every result, and throws NonfiniteError with what is
-// found first, on the lowest rank that finds something. Every worker calls it.
+// Runs the forward pass once more, looking at every weight and every result, and throws NonfiniteError with what
+// lies first in the net of what the workers find. Every worker calls it.
 [[noreturn]] void name_nonfinite(Model& m, Exec& exec, const Step& step, int64_t step_number);
 
 }  // namespace convoy

@@ -252,9 +252,9 @@ StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSet
     agree();
   }
   s.run(front.update);
-  if (split && !m.plan.options.update_each_pass) {
-    s.run(s.step.passes[0].program->update);
-    ++m.split_updates;
+  if (!m.plan.options.update_each_pass) {
+    if (split) s.run(s.step.passes[0].program->update);
+    ++m.split_updates;  // counted without a split half too: another mode may go on
   }
   s.report.seconds = since(start);
   s.report.bytes = bytes_so_far(m.team);

@@ -7,6 +7,7 @@
 
 #include "convoy/net.h"
 #include "convoy/philox.h"
+#include "reference_loops.h"
 
 namespace convoy::reference {
 
@@ -53,22 +54,6 @@ class NetReference {
       if (specs_[s].layer == static_cast<int>(i) && specs_[s].role == role) return s;
     return specs_.size();
   }
-  // Visits every (input element, weight, output element) triple of a linear layer.
-  template <class F>
-  static void conv_taps(const Shape& x, const Shape& y, const Conv& c, F f) {
-    for (int64_t n = 0; n < y[0]; ++n)
-      for (int64_t p = 0; p < y[1]; ++p)
-        for (int64_t q = 0; q < y[2]; ++q)
-          for (int64_t r = 0; r < c.r; ++r)
-            for (int64_t s = 0; s < c.s; ++s) {
-              const int64_t h = p * c.stride_h - c.pad_h + r, w = q * c.stride_w - c.pad_w + s;
-              if (h < 0 || h >= x[1] || w < 0 || w >= x[2]) continue;
-              for (int64_t k = 0; k < c.filters; ++k)
-                for (int64_t ch = 0; ch < x[3]; ++ch)
-                  f(((n * x[1] + h) * x[2] + w) * x[3] + ch, ((k * c.r + r) * c.s + s) * x[3] + ch,
-                    ((n * y[1] + p) * y[2] + q) * y[3] + k);
-            }
-  }
   template <class Taps>
   void linear(size_t i, bool backward, Taps taps) {
     const size_t from = input(i), w = spec_of(i, ParameterSpec::kWeight),
@@ -107,30 +92,15 @@ class NetReference {
 
   void layer(size_t, const Input&, bool) {}
   void layer(size_t i, const Conv& c, bool backward) {
-    linear(i, backward, [&](auto f) { conv_taps(shapes_[input(i)], shapes_[i], c, f); });
+    linear(i, backward, [&](auto f) { for_conv_taps(shapes_[input(i)], shapes_[i], c, f); });
   }
-  void layer(size_t i, const Fc& fc, bool backward) {
+  void layer(size_t i, const Fc&, bool backward) {
     const int64_t d = shapes_[input(i)].row();
-    linear(i, backward, [&](auto f) {
-      for (int64_t n = 0; n < shapes_[i][0]; ++n)
-        for (int64_t o = 0; o < fc.outputs; ++o)
-          for (int64_t j = 0; j < d; ++j) f(n * d + j, o * d + j, n * fc.outputs + o);
-    });
+    linear(i, backward, [&](auto f) { for_fc_taps(d, shapes_[i], f); });
   }
   template <class Pool, class F>
-  void windows(size_t i, const Pool& pool, F f) {  // f(output, inputs in window order)
-    const Shape &x = shapes_[input(i)], &y = shapes_[i];
-    for (int64_t o = 0; o < y.count(); ++o) {
-      const int64_t c = o % y[3], q = o / y[3] % y[2], p = o / y[3] / y[2] % y[1], n = o / y.row();
-      std::vector<size_t> window;
-      for (int64_t r = 0; r < pool.r; ++r)
-        for (int64_t s = 0; s < pool.s; ++s) {
-          const int64_t h = p * pool.stride_h - pool.pad_h + r, w = q * pool.stride_w - pool.pad_w + s;
-          if (h >= 0 && h < x[1] && w >= 0 && w < x[2])
-            window.push_back(static_cast<size_t>(((n * x[1] + h) * x[2] + w) * x[3] + c));
-        }
-      f(static_cast<size_t>(o), window);
-    }
+  void windows(size_t i, const Pool& pool, F f) {
+    for_windows(shapes_[input(i)], shapes_[i], pool, f);
   }
   void layer(size_t i, const MaxPool& pool, bool backward) {
     const Values& x = r_.y[input(i)];
