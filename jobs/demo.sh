@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds Convoy and trains cifar_cnn on the built-in shapes data set: under a minute of training on two cores.
+# Builds Convoy, trains cifar_cnn on the built-in shapes data set (under a minute of training on two cores), and compares
+# the modes and exchange schemes of two workers on links of 0.5 GB/s (20 seconds).
 #   bash jobs/demo.sh [options of convoy train]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,4 +22,7 @@ cmake --build build-cpu --target convoy >build-cpu.log 2>&1 || {
 }
 rm -f build-cpu.log
 echo "+ build-cpu/convoy train $*"
-exec build-cpu/convoy train "$@"
+build-cpu/convoy train "$@"
+comparison=(bench-schemes --workers 2 --steps 20 --link-gbps 0.5 --link-us 20)
+echo "+ build-cpu/convoy ${comparison[*]}"
+exec build-cpu/convoy "${comparison[@]}"

@@ -312,16 +312,60 @@ int run_command_line(int argc, char** argv) {
                      "Rows of a pass, schemes b and c", "batch size / workers");
   plan_options.choice("fc-update", plan.fc_update, "step|pass", {"step", "pass"},
                       "Update the split half once a");
-  plan_options
-      .word("figures", plan.figures, "FILE.toml", "Speed of layers and links, such as bench/figures/k20.toml")
-      ->required();
+  plan_options.word(
+      "figures", plan.figures, "FILE.toml",
+      "Speed of layers and links, such as bench/figures/k20.toml (default: layers as measured here, "
+      "with so many workers at a time)");
   plan_options.real("link-gbps", plan.link_gbps, {nullptr, 0, 1e9, true},
-                    "GB/s of a worker's link, either way", "the figures'");
-  plan_options.real("link-us", plan.link_us, {nullptr, 0, 1e9}, "Microseconds a message", "the figures'");
+                    "GB/s of a worker's link, either way", "the figures', else unlimited");
+  plan_options.real("link-us", plan.link_us, {nullptr, 0, 1e9}, "Microseconds a message",
+                    "the figures', else 0");
+  plan_options.whole(
+      "threads", plan.threads, 0, 4096,
+      "OpenMP threads of a worker that is measured; 0: its share of what this process may use");
+  plan_options.isa(plan.isa);
   plan_options.flag("json", plan.json, "Print one JSON object");
   commands[plan_app] = [&] {
     plan_options.apply();
     return command_plan(plan);
+  };
+
+  BenchSchemesSettings schemes;
+  CLI::App* schemes_app =
+      add("bench-schemes", "Steps of a net in every mode and exchange scheme: speed, waiting, bytes, memory");
+  schemes_app
+      ->add_option("net,--model", schemes.model, with_default("Net file, or one of " + nets, schemes.model))
+      ->type_name("NAME|FILE.net");
+  Options schemes_options(schemes_app);
+  schemes_options.word("input", schemes.input, "HxWxC",
+                       "Height, width, channels of the images (default: the net's own)");
+  schemes_options.whole("classes", schemes.classes, 1, 1 << 24, "Outputs of the last layer", "the net's own");
+  schemes_options.whole("batch-size", schemes.batch_size, 1, int64_t{1} << 24,
+                        "Images a step, of all workers");
+  schemes_options.word("workers", schemes.workers, "K,K,...",
+                       "Workers, one table for all numbers (default 2; under MPI the processes)");
+  schemes_options.word("modes", schemes.modes, "MODE,...",
+                       with_default("Of data, hybrid, model: what is split", schemes.modes));
+  schemes_options.word("schemes", schemes.schemes, "S,...",
+                       with_default("Of a, b, c: how rows reach the split layers", schemes.schemes));
+  schemes_options.whole("fc-batch-size", schemes.fc_batch_size, 1, int64_t{1} << 24,
+                        "Rows of a pass, schemes b and c", "batch size / workers");
+  schemes_options.whole("steps", schemes.steps, 1, 1 << 20, "Measured steps of each row of the table");
+  schemes_options.flag("plan", schemes.plan,
+                       "Also measure the layers and model each step, as convoy plan does (default off)");
+  schemes_options.whole("threads", schemes.threads, 0, 4096,
+                        "OpenMP threads of a worker; 0: its share of what this process may use");
+  schemes_options.isa(schemes.isa);
+  schemes_options.real("link-gbps", schemes.link_gbps, {nullptr, 0, 1e9, true},
+                       "Simulate links: GB/s of each worker's, either way", "none");
+  schemes_options.real("link-us", schemes.link_us, {nullptr, 0, 1e9},
+                       "Microseconds that a message costs on them", "0");
+  schemes_options.word("json", schemes.json, "FILE", "Also write the table here (default none)");
+  schemes_options.word("page", schemes.page, "FILE.html",
+                       "Also write a page with the timeline of a step of each row here (default none)");
+  commands[schemes_app] = [&] {
+    schemes_options.apply();
+    return command_bench_schemes(schemes);
   };
 
   CLI::App* info = add("info", "This build and this machine: version, compiler, instruction sets, threads");

@@ -11,5 +11,7 @@ int command_eval(const EvalSettings& settings);
 int command_predict(const PredictSettings& settings);
 int command_summary(const SummarySettings& settings);
 int command_plan(const PlanSettings& settings);
+// Returns 1 when a division's weights differ from one worker's by more than rounding.
+int command_bench_schemes(const BenchSchemesSettings& settings);
 
 }  // namespace convoy

@@ -65,6 +65,11 @@ std::string isa_of(const Backend& backend) {
 
 }  // namespace
 
+std::string processor_name() {
+  const std::string model = cpu_info("model name");
+  return model.empty() ? "unknown" : model;
+}
+
 void print_info(std::ostream& out) {
   const auto line = [&](const char* what, const auto& value) {
     out << what << std::string(std::max<size_t>(1, 18 - std::string(what).size()), ' ') << value << "\n";
@@ -78,8 +83,7 @@ void print_info(std::ostream& out) {
   line("kernels built", CONVOY_INSTRUCTION_SETS);
   out << "\n";
   line("devices", "cpu (this version has no GPU code)");
-  const std::string model = cpu_info("model name");
-  line("CPU", model.empty() ? "unknown" : model);
+  line("CPU", processor_name());
   line("vector features", vector_features());
   std::string usable;
   for (const Backend* backend : cpu_backends()) usable += (usable.empty() ? "" : " ") + isa_of(*backend);

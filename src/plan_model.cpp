@@ -13,12 +13,6 @@ size_t index(Traffic traffic) {
   return static_cast<size_t>(traffic);
 }
 
-// The largest part of a layer's outputs that a worker has.
-double largest_share(const Shape& shape, int world) {
-  const auto outputs = static_cast<double>(shape[shape.rank - 1]);
-  return std::ceil(outputs / world) / outputs;
-}
-
 // Seconds of a transfer: of the worker whose link has the most to do.
 double seconds_of(const Payload& bytes, int world, const LinkFigures& links) {
   double longest = 0;
@@ -233,6 +227,16 @@ std::array<int64_t, kTrafficKinds> step_bytes(const Net& net, const Plan& plan, 
   return bytes;
 }
 
+double row_transfer_seconds(const Net& net, const Plan& plan, const LinkFigures& links) {
+  const StepTransfers transfers(net, plan, Loss::kSoftmax);
+  double seconds = 0;
+  for (const Pass& pass : plan.passes(plan.batch)) {
+    seconds += seconds_of(transfers.gather_rows(pass), plan.options.world, links);
+    if (transfers.scatters()) seconds += seconds_of(transfers.scatter_rows(pass), plan.options.world, links);
+  }
+  return seconds;
+}
+
 int64_t exchange_bytes(const Net& net, const Plan& plan) {
   int64_t largest = 0;
   const std::vector<Pass> passes = plan.passes(plan.batch);
@@ -241,6 +245,11 @@ int64_t exchange_bytes(const Net& net, const Plan& plan) {
   const int64_t slots = passes.size() > 1 ? 2 : 1;
   const int64_t row = output_shapes(net, 1)[static_cast<size_t>(plan.features)].count() * 4;
   return slots * largest * row * (StepTransfers(net, plan, Loss::kSoftmax).scatters() ? 2 : 1);
+}
+
+double largest_share(const Shape& outputs, int world) {
+  const auto count = static_cast<double>(outputs[outputs.rank - 1]);
+  return std::ceil(count / world) / count;
 }
 
 int64_t layer_parameters(const Net& net, int layer) {

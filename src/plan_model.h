@@ -55,8 +55,14 @@ StepModel model_step(const Net& net, const Plan& plan, Loss loss, const LayerTim
 // out. Gradients: 2(K-1)/K of the front half's, each tensor filled up to 64 bytes.
 std::array<int64_t, kTrafficKinds> step_bytes(const Net& net, const Plan& plan, Loss loss, int rank);
 
+// Seconds that the step's transfers of rows take on such links, one after the other: what can be hidden.
+double row_transfer_seconds(const Net& net, const Plan& plan, const LinkFigures& links);
+
 // Memory of a worker for rows that came or go: features and their gradients, of two passes when there are several.
 int64_t exchange_bytes(const Net& net, const Plan& plan);
+
+// The largest part of a layer's outputs that a worker has.
+double largest_share(const Shape& outputs, int world);
 
 // Trained parameters of a layer: whole, and of one rank (its outputs' part when the layer is split).
 int64_t layer_parameters(const Net& net, int layer);

@@ -31,9 +31,10 @@ std::string difference(double value) {
 
 const std::vector<SchemeColumn>& scheme_columns() {
   static const std::vector<SchemeColumn> columns = {
-      {"mode", ""},      {"scheme", ""},      {"workers", ""},   {"speed", "images/s"}, {"step", "ms"},
-      {"compute", "ms"}, {"rows", "ms"},      {"columns", "ms"}, {"gradients", "ms"},   {"rows", "MB"},
-      {"columns", "MB"}, {"gradients", "MB"}, {"buffers", "MB"}, {"#wrong", "bounds"},
+      {"mode", ""},        {"scheme", ""},           {"workers", ""},   {"speed", "images/s"},
+      {"step", "ms"},      {"compute", "ms"},        {"rows", "ms"},    {"columns", "ms"},
+      {"gradients", "ms"}, {"rows", "MB"},           {"columns", "MB"}, {"gradients", "MB"},
+      {"buffers", "MB"},   {"exposed", "% of rows"}, {"plan", "ms"},    {"#wrong", "bounds"},
   };
   return columns;
 }
@@ -52,12 +53,18 @@ std::vector<std::string> scheme_cells(const SchemeRow& row) {
           megabytes(row.bytes[1]),
           megabytes(row.bytes[2]),
           megabytes(row.buffer_bytes),
+          row.row_transfer_seconds > 0 ? decimals(100 * row.least_row_seconds / row.row_transfer_seconds, 1)
+                                       : "-",
+          row.modelled_seconds > 0 ? milliseconds(row.modelled_seconds) : "-",
           difference(row.wrong)};
 }
 
 void print_schemes(std::ostream& out, const Facts& facts, const std::vector<SchemeRow>& rows) {
   for (const auto& [name, value] : facts) out << "# " << name << ": " << value << "\n";
-  out << "#\n# rows, columns, gradients: ms that compute waits for them, and MB a worker and step\n";
+  out << "#\n# rows, columns, gradients: ms that compute waits for them, and MB a worker and step\n"
+      << "# exposed: of the time that rows take on the links, what the worker that waits least waits for "
+         "them\n"
+      << "# plan: the step as `convoy plan` models it\n";
   TableRow names, units;
   for (const SchemeColumn& column : scheme_columns()) {
     names.emplace_back(column.name);
@@ -94,6 +101,9 @@ std::string schemes_json(const Facts& facts, const std::vector<SchemeRow>& rows)
                             {"column_bytes", row.bytes[1]},
                             {"gradient_bytes", row.bytes[2]},
                             {"buffer_bytes", row.buffer_bytes},
+                            {"row_transfer_seconds", row.row_transfer_seconds},
+                            {"least_row_seconds", row.least_row_seconds},
+                            {"modelled_seconds", row.modelled_seconds},
                             {"wrong", row.wrong}});
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }

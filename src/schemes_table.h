@@ -15,7 +15,11 @@ struct SchemeRow {
   std::array<double, 3> exposed{};  // seconds that compute waits for rows, columns, gradients
   std::array<int64_t, 3> bytes{};   // of a worker and step: rows, columns, gradients
   int64_t buffer_bytes = 0;         // memory for rows that travel
-  double wrong = 0;                 // largest difference from one worker's weights, in units of its bound
+  double row_transfer_seconds = 0;  // of a step on the simulated links, one after the other; 0: no such links
+  double least_row_seconds =
+      0;  // what the worker that waits least waits for rows: the others wait for it as well
+  double modelled_seconds = 0;  // of a step, by the model of `convoy plan`; 0: not asked for
+  double wrong = 0;             // largest difference from one worker's weights, in units of its bound
 };
 
 // Lines of "name: value" that say what was measured: version, device, net, batch, links.

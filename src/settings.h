@@ -113,10 +113,29 @@ struct PlanSettings {
   std::string scheme;               // a, b, c; empty: c, with model a
   int64_t fc_batch_size = 0;        // 0: the batch for a, batch / workers rounded up for b and c
   std::string fc_update = "step";   // step, pass
-  std::string figures;              // figures.h
+  std::string figures;              // figures.h; empty: measured here
   double link_gbps = 0;             // 0: the figures'
   double link_us = -1;              // below 0: the figures'
+  int64_t threads = 1;              // of a worker, when measured here
+  std::string isa = "auto";
   bool json = false;
+};
+
+// `convoy bench-schemes`.
+struct BenchSchemesSettings {
+  std::string model = "cifar_cnn";
+  std::string input;    // HxWxC; empty: the net's own
+  int64_t classes = 0;  // 0: the net's own
+  int64_t batch_size = 128;
+  int64_t fc_batch_size = 0;  // 0: batch / workers rounded up for b and c
+  std::string workers;        // "2,4"; empty: 2, or the processes of an MPI run
+  std::string modes = "data,hybrid,model", schemes = "a,b,c";
+  int64_t steps = 10;
+  bool plan = false;  // model the steps too
+  int64_t threads = 1;
+  std::string isa = "auto";
+  double link_gbps = 0, link_us = 0;  // a simulated link; 0: none
+  std::string json, page;             // files; empty: none
 };
 
 // One option of `convoy train`. Its name is also its key in a config file.

@@ -121,10 +121,14 @@ void end_team(Team& team) noexcept {
   }
 }
 
+bool workers_are_processes() {
+  return launcher().mpi && mpi() != nullptr;
+}
+
 int run_workers(const WorkersOptions& options, const Body& body) {
   const Launcher started = launcher();
   check_launcher(started, mpi() != nullptr);
-  if (started.mpi && mpi() != nullptr) return run_processes(options, started, body);
+  if (workers_are_processes()) return run_processes(options, started, body);
   if (options.workers > 1) return run_threads(options, static_cast<int>(options.workers), body);
   Team alone;
   return body(alone, cpu_exec(cpu_backend(options.isa), static_cast<int>(options.threads)));

@@ -28,6 +28,9 @@ struct WorkersOptions {
 // Under MPI this process does not return: comm_mpi.h says how it ends.
 int run_workers(const WorkersOptions& options, const std::function<int(Team&, const Exec& compute)>& body);
 
+// Whether run_workers makes this process one of several workers of MPI. It can then run once.
+bool workers_are_processes();
+
 // For a handler of errors: the transfers of all workers throw Aborted from now on, and this worker's queue is idle on
 // return. A body that owns memory which transfers use calls it before that memory goes; run_workers calls it anyway.
 void end_team(Team& team) noexcept;

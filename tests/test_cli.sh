@@ -5,7 +5,7 @@ set -uo pipefail
 source "$(dirname "$0")/command_checks.sh"
 
 # Help: every option of every command with its default or the word required.
-for command in train eval predict summary plan info; do
+for command in train eval predict summary plan bench-schemes info; do
   printed '^Exit status: 0 done, 2 bad usage or input, 75 saved on a signal' "$command" --help
   printed "^  $command " --help
   if grep -E '^ +--' out | grep -vE 'config|json|version'; then wrong "convoy --help lists options of commands"; fi
@@ -52,7 +52,6 @@ refused 2 'nowhere' train --config nowhere
 printf 'lr = 0.1\nbatch_size = 3\n' >bad.toml
 refused 2 "bad.toml:2:1: unknown setting 'batch_size'; did you mean batch-size?" train --config bad.toml
 refused 2 'nowhere: cannot read the figures' plan --figures nowhere
-refused 2 '--figures is required' plan
 refused 2 '--resume nowhere' train --resume nowhere
 refused 2 'nowhere' eval --checkpoint nowhere
 refused 2 'nowhere' predict --checkpoint nowhere image.png

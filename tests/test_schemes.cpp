@@ -27,6 +27,9 @@ std::vector<SchemeRow> two_rows() {
   b.exposed = {0.00484, 0.00565, 0.00014};
   b.bytes = {28311552, 26701824, 14818176};
   b.buffer_bytes = 18874368;
+  b.row_transfer_seconds = 0.0121;
+  b.least_row_seconds = 0.00363;
+  b.modelled_seconds = 0.4201;
   b.wrong = 1.25;
   return {one, b};
 }
@@ -57,10 +60,12 @@ TEST(SchemesTable, WholeText) {
   EXPECT_EQ(out.str(), R"(# net: alexnet
 #
 # rows, columns, gradients: ms that compute waits for them, and MB a worker and step
-# mode        scheme  workers       speed    step  compute  rows  columns  gradients    rows  columns  gradients  buffers    #wrong
-#                              (images/s)    (ms)     (ms)  (ms)     (ms)       (ms)    (MB)     (MB)       (MB)     (MB)  (bounds)
-  one worker  -             1       327.0  391.40   391.40  0.00     0.00       0.00   0.000    0.000      0.000    0.000         0
-  hybrid      B             4      1225.1  417.90   407.30  4.84     5.65       0.14  28.312   26.702     14.818   18.874   1.2e+00
+# exposed: of the time that rows take on the links, what the worker that waits least waits for them
+# plan: the step as `convoy plan` models it
+# mode        scheme  workers       speed    step  compute  rows  columns  gradients    rows  columns  gradients  buffers      exposed    plan    #wrong
+#                              (images/s)    (ms)     (ms)  (ms)     (ms)       (ms)    (MB)     (MB)       (MB)     (MB)  (% of rows)    (ms)  (bounds)
+  one worker  -             1       327.0  391.40   391.40  0.00     0.00       0.00   0.000    0.000      0.000    0.000            -       -         0
+  hybrid      B             4      1225.1  417.90   407.30  4.84     5.65       0.14  28.312   26.702     14.818   18.874         30.0  420.10   1.2e+00
 # rows that differ from one worker by more than rounding: 1
 )");
 }
@@ -84,7 +89,8 @@ TEST(SchemesTable, JsonHasEveryNumber) {
   EXPECT_EQ(json["rows"][1], nlohmann::json::parse(R"({"mode":"hybrid","scheme":"B","workers":4,
       "images_per_second":1225.1,"step_seconds":0.4179,"compute_seconds":0.4073,"exposed_row_seconds":0.00484,
       "exposed_column_seconds":0.00565,"exposed_gradient_seconds":0.00014,"row_bytes":28311552,
-      "column_bytes":26701824,"gradient_bytes":14818176,"buffer_bytes":18874368,"wrong":1.25})"));
+      "column_bytes":26701824,"gradient_bytes":14818176,"buffer_bytes":18874368,
+      "row_transfer_seconds":0.0121,"least_row_seconds":0.00363,"modelled_seconds":0.4201,"wrong":1.25})"));
 }
 
 TEST(SchemesPage, HasEveryRowEveryLaneAndEverySpan) {

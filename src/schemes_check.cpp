@@ -1,0 +1,87 @@
+#include "schemes_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "synthetic_batch.h"
+
+namespace convoy {
+namespace {
+
+constexpr float kRate = 0.02f;
+constexpr double kFirstBound = 1e-3, kLastBound = 0.02;
+
+void train_once(Model& model, Exec& exec, const Batch& batch, int64_t step) {
+  StepSettings settings;
+  settings.step = step;
+  settings.lr = kRate;
+  train_step(model, exec, batch, settings);
+}
+
+// The norm of a - b, for all of b.
+double distance(const float* a, const std::vector<float>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < b.size(); ++i) {
+    const double off = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    sum += off * off;
+  }
+  return std::sqrt(sum);
+}
+
+}  // namespace
+
+OneWorkersWeights::OneWorkersWeights(const Net& net, int64_t batch, const Exec& exec) {
+  Exec own = exec;
+  const Plan plan = make_plan(net, batch);
+  Model model = make_model(net, plan, synthetic_options(net), own, {batch}, {});
+  const SyntheticBatch data(net, plan);
+  const auto values_of = [&](size_t i) {
+    const View& view = model.values[i];
+    return std::vector<float>(view.f32(), view.f32() + (model.specs[i].buffer() ? 0 : view.count()));
+  };
+  std::vector<std::vector<float>> initial;
+  for (size_t i = 0; i < model.specs.size(); ++i) initial.push_back(values_of(i));
+  const auto keep = [&](std::vector<Tensor>& moment, double part) {
+    for (size_t i = 0; i < model.specs.size(); ++i) {
+      Tensor tensor{values_of(i), 0};
+      constexpr double kRounding = std::numeric_limits<float>::epsilon();
+      const std::vector<float> zeros(tensor.values.size());
+      tensor.bound = part * distance(tensor.values.data(), initial[i]) +
+                     4 * kRounding * distance(tensor.values.data(), zeros);
+      moment.push_back(std::move(tensor));
+    }
+  };
+  for (int64_t step = 0; step < kCheckedSteps; ++step) {
+    train_once(model, own, data.batch(), step);
+    if (step == 0) keep(first_, kFirstBound);
+  }
+  keep(last_, kLastBound);
+}
+
+double OneWorkersWeights::difference(const Model& model, const std::vector<Tensor>& moment) const {
+  double worst = 0;
+  for (size_t i = 0; i < model.specs.size(); ++i) {
+    if (model.specs[i].buffer()) continue;
+    const Tensor& want = moment[i];
+    const View& have = model.values[i];
+    const int64_t first = model.own[i].first * model.specs[i].shape.row();
+    const double off =
+        distance(have.f32(), {want.values.data() + first, want.values.data() + first + have.count()});
+    if (off == 0) continue;
+    if (std::isnan(off)) return std::numeric_limits<double>::infinity();
+    worst = std::max(worst, off / want.bound);
+  }
+  return worst;
+}
+
+double OneWorkersWeights::wrong(Model& model, Exec& exec, const Batch& batch) const {
+  double worst = 0;
+  for (int64_t step = 0; step < kCheckedSteps; ++step) {
+    train_once(model, exec, batch, step);
+    if (step == 0) worst = difference(model, first_);
+  }
+  return std::max(worst, difference(model, last_));
+}
+
+}  // namespace convoy
