@@ -19,7 +19,7 @@ struct StepMetrics {
   int64_t step = 0, epoch = 0;
   double loss = kNotMeasured, lr = 0, images_per_second = kNotMeasured;
   int workers = 1;
-  int64_t steps = 0;  // since the line before
+  int64_t steps = 0;     // since the line before
   StepReport sums = {};  // of their seconds, waiting and bytes: of rank 0, written for several workers
 };
 struct EpochMetrics {
