@@ -30,17 +30,16 @@ void copy(Exec&, void* to, const void* from, int64_t bytes) {
 
 }  // namespace
 
-const Backend kTable = {
-    CONVOY_NAME(CONVOY_CPU),
-    cpu_alloc,
-    cpu_release,
-    copy,
-    cpu_submit,
-    cpu_record,
-    cpu_wait,
-    cpu_synchronize,
+const Backend kTable = {CONVOY_NAME(CONVOY_CPU),
+                        cpu_alloc,
+                        cpu_release,
+                        copy,
+                        cpu_submit,
+                        cpu_record,
+                        cpu_wait,
+                        cpu_synchronize,
 #define CONVOY_ENTRY(name, Args) name, [](const Args& args, int threads) { return query(args, threads); },
-    CONVOY_OPERATIONS(CONVOY_ENTRY)
+                        CONVOY_OPERATIONS(CONVOY_ENTRY)
 #undef CONVOY_ENTRY
 };
 
