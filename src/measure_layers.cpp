@@ -41,7 +41,8 @@ class Timed {
   const std::vector<double>& seconds() const { return seconds_; }
 
  private:
-  std::vector<double> seconds_;  // forward and backward of each layer; the update; room for what is beside them
+  std::vector<double>
+      seconds_;  // forward and backward of each layer; the update; room for what is beside them
 };
 
 // How often a step updates the split half.
