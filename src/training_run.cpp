@@ -88,9 +88,9 @@ std::string channels_text(const std::vector<float>& numbers) {
 
 }  // namespace
 
-TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, const RunDir& dir, const Team& team,
+TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, RunDir& dir, const Team& team,
                          const Exec& exec)
-    : settings_(settings), data_(data), team_(team), exec_(exec) {
+    : settings_(settings), run_dir_(dir), data_(data), team_(team), exec_(exec) {
   if (!settings.trace.empty()) start_trace();
   net_ = adapt_net(load_net(settings.model), data_.train.image, data_.train.classes);
   const int64_t train = data_.train.count(), test = data_.test.count();
@@ -120,8 +120,8 @@ TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, const R
   if (!settings.init.empty() && dir.from.empty()) load_initial();
   if (!dir.from.empty()) resume(dir.from);
   averaged_step_ = step_;
-  if (leads()) dir_ = make_run_dir(dir, settings.model);
-  dir_ = text_from_leader(team_, exec_, dir_);
+  if (leads()) dir = make_run_dir(dir, settings.model);
+  dir_ = text_from_leader(team_, exec_, dir.path);
   if (!leads()) return;
   write_config(dir_, settings_);
   metrics_ = std::make_unique<MetricsWriter>(dir_ + "/metrics.jsonl", resumed_ ? step_ : -1);
@@ -400,6 +400,7 @@ TrainingRecord TrainingRun::record() const {
 
 void TrainingRun::save(bool best) {
   if (averages_) average();
+  if (leads()) run_dir_.lock->check();
   SaveOptions options;
   options.keep = settings_.keep;
   options.best = best;
@@ -466,7 +467,8 @@ int command_train(const Settings& settings) {
     try {
       return run.run();
     } catch (...) {
-      end_team(team);  // while the memory that transfers use is there
+      dir.lock.reset();  // the process may end in the next line
+      end_team(team);    // while the memory that transfers use is there
       throw;
     }
   });

@@ -19,8 +19,9 @@ class TrainingRun {
  public:
   // Loads data and net, makes the model, goes on from a checkpoint where one is asked for, and then makes the
   // run's directory: what is wrong with the settings leaves nothing behind.
+  // The leader's `dir` becomes the directory that was made; its lock is the caller's to keep while the run lasts.
   // One of the team's workers; all of them make the same run, and the leader alone prints and writes.
-  TrainingRun(const Settings& settings, const DataSets& data, const RunDir& dir, const Team& team,
+  TrainingRun(const Settings& settings, const DataSets& data, RunDir& dir, const Team& team,
               const Exec& exec);
   int run();  // the exit status
 
@@ -46,6 +47,7 @@ class TrainingRun {
   void finish();
 
   Settings settings_;
+  const RunDir& run_dir_;
   std::string dir_;
   const DataSets& data_;
   Team team_;
