@@ -15,6 +15,7 @@
 #include "next_commands.h"
 #include "signals.h"
 #include "version.h"
+#include "watchdog.h"
 #include "workers.h"
 
 namespace convoy {
@@ -186,6 +187,8 @@ int TrainingRun::run() {
     return leads() ? nothing_left() : 0;
   if (leads()) announce();
   catch_signals();
+  note_activity(&activity_);
+  const Watchdog watchdog(activity_, settings_.watchdog, team_.rank(), team_.world(), team_.compute);
   try {
     train();
   } catch (const NonfiniteError& error) {
@@ -224,6 +227,7 @@ void TrainingRun::train() {
     train_loader_->start(epoch_, batch_in_epoch_);
     auto start = Clock::now();
     while (!over) {
+      activity_.phase("reading a batch", step_);
       const Batch* batch = train_loader_->next();
       if (batch == nullptr) break;
       over = one_step(*batch);
@@ -258,6 +262,13 @@ void TrainingRun::report_step() {
   window_seconds_ = window_loss_ = 0;
   window_rows_ = window_steps_ = 0;
   window_ = StepReport();
+}
+
+void TrainingRun::note_activity(Activity* activity) {
+  model_.team.activity = activity;
+  if (team_.world() == 1) return;
+  team_.compute->note_to(activity, Lane::kCompute);
+  team_.transfer->note_to(activity, Lane::kTransfer);
 }
 
 void TrainingRun::start_trace() {
@@ -296,6 +307,7 @@ bool TrainingRun::one_step(const Batch& batch) {
   now.lr = static_cast<float>(learning_rate(schedule_, step_));
   if (settings_.fc_lr > 0) now.split_lr = now.lr * static_cast<float>(settings_.fc_lr / settings_.lr);
   now.vote = vote();
+  activity_.phase("training", step_);
   const StepReport report = train_step(model_, exec_, batch, now);
   ++step_;
   ++batch_in_epoch_;
@@ -333,6 +345,7 @@ void TrainingRun::average() {
 void TrainingRun::end_epoch(bool complete) {
   const auto signalled = [] { return static_cast<int32_t>(caught_signal()); };
   if (stop_ != 0 && stop_ != kOutOfTime) return;
+  activity_.phase("evaluating", step_);
   if (averages_) average();
   if (settings_.batchnorm == "local" && team_.world() > 1) share_statistics(model_, exec_);
   EpochMetrics m;
@@ -399,6 +412,7 @@ TrainingRecord TrainingRun::record() const {
 }
 
 void TrainingRun::save(bool best) {
+  activity_.phase("saving a checkpoint", step_);
   if (averages_) average();
   if (leads()) run_dir_.lock->check();
   SaveOptions options;

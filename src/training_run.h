@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "activity.h"
 #include "commands.h"
 #include "convoy/checkpoint.h"
 #include "convoy/train.h"
@@ -23,6 +24,9 @@ class TrainingRun {
   // One of the team's workers; all of them make the same run, and the leader alone prints and writes.
   TrainingRun(const Settings& settings, const DataSets& data, RunDir& dir, const Team& team,
               const Exec& exec);
+  ~TrainingRun() { note_activity(nullptr); }
+  TrainingRun(const TrainingRun&) = delete;
+  TrainingRun& operator=(const TrainingRun&) = delete;
   int run();  // the exit status
 
  private:
@@ -32,6 +36,7 @@ class TrainingRun {
   bool one_step(const Batch& batch);  // true: the run is over (steps, minutes, or a signal)
   void announce() const;
   void report_step();
+  void note_activity(Activity* activity);
   void start_trace();
   void trace_step();
   int32_t vote() const;
@@ -51,6 +56,7 @@ class TrainingRun {
   std::string dir_;
   const DataSets& data_;
   Team team_;
+  Activity activity_;
   std::unique_ptr<Trace> trace_;  // while steps are traced
   int traced_steps_ = 0;
   Net net_;
