@@ -3,6 +3,7 @@
 
 #include <numeric>
 
+#include "activity.h"
 #include "trace.h"
 
 namespace convoy {
@@ -86,11 +87,13 @@ void Communicator::barrier(Exec& exec) {
   queue(exec, {Traffic::kOther, "barrier"}, 0, [=](Communicator& c, Exec& e) { c.do_barrier(e); });
 }
 
-int64_t Communicator::span_start() const {
+int64_t Communicator::span_start(const Label& label) {
+  note(activity_, lane_, label.name, label.pass);
   return trace_ == nullptr ? 0 : now_nanoseconds();
 }
 
 void Communicator::span_end(const Label& label, int64_t start, int64_t bytes) {
+  note(activity_, lane_, nullptr);
   if (trace_ == nullptr) return;
   trace_->add(
       lane_, {label.name, static_cast<SpanKind>(label.traffic), start, now_nanoseconds(), bytes, label.pass});

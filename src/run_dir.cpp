@@ -89,11 +89,19 @@ void refuse_newer(const std::string& file) {
   }
 }
 
+void lock_if_there(RunDir& run) {
+  std::error_code ignored;
+  if (fs::is_directory(run.path, ignored) &&
+      faccessat(AT_FDCWD, run.path.c_str(), W_OK | X_OK, AT_EACCESS) == 0)
+    run.lock = std::make_shared<RunLock>(run.path);
+}
+
 }  // namespace
 
 RunDir choose_run_dir(const Settings& settings) {
   RunDir run;
   run.path = settings.out;
+  lock_if_there(run);
   if (settings.resume.empty()) {
     if (run.path.empty())
       check_writable("runs");
@@ -118,7 +126,10 @@ RunDir choose_run_dir(const Settings& settings) {
   if (is_dir && checkpoint_files(run.from).empty())
     input_error("--resume ", run.from, ": holds no checkpoint-<step>.safetensors");
   const std::string home = is_dir ? run.from : parent(run.from);
-  if (run.path.empty()) run.path = home;
+  if (run.path.empty()) {
+    run.path = home;
+    lock_if_there(run);
+  }
   if (!same(run.path, home)) {
     check_new(run.path);
   } else {
@@ -128,11 +139,20 @@ RunDir choose_run_dir(const Settings& settings) {
   return run;
 }
 
-std::string make_run_dir(const RunDir& run, const std::string& model) {
-  if (run.path.empty()) return make_default_dir(model);
-  make_dir(run.path);
+RunDir make_run_dir(RunDir run, const std::string& model) {
+  if (run.path.empty())
+    run.path = make_default_dir(model);
+  else
+    make_dir(run.path);
+  if (run.lock == nullptr) {
+    run.lock = std::make_shared<RunLock>(run.path);
+    if (holds_run(run.path))
+      input_error("--out ", run.path,
+                  ": another program has made a run there in the meantime; go on with --resume ", run.path,
+                  ", or give another --out");
+  }
   remove_temporaries(run.path);
-  return run.path;
+  return run;
 }
 
 std::string resumed_config(const std::string& resume, const std::string& out) {

@@ -113,6 +113,10 @@ std::vector<Setting> make_table() {
        "OpenMP threads of a worker; 0: its share of all that this process may use", machine, nullptr},
       {"isa", Word{&S::isa, {"auto", "plain", "avx2", "avx512"}}, "auto|plain|avx2|avx512",
        "Instruction set of the kernels; auto: the best one of this machine", machine, nullptr},
+      {"watchdog", Whole{&S::watchdog, 0, 1000000}, "SECONDS",
+       "End the run with status 1 when it makes no progress for so long, and say what each worker was doing; "
+       "0: never",
+       machine, nullptr},
       {"out", Word{&S::out, {}}, "DIR", "Run directory", run, "runs/<model>-<time>"},
       {"checkpoint-every", Word{&S::checkpoint_every, {}, true}, "500|1epoch",
        "Steps, or epochs with the suffix epoch, between two checkpoints; 0: one at the end", run, nullptr},

@@ -58,6 +58,7 @@ struct Settings {
   // On what
   int64_t threads = 0;       // of a worker; 0: the worker's share of what this process may use
   std::string isa = "auto";  // auto, plain, avx2, avx512
+  int64_t watchdog = 300;    // seconds; 0: none
   // What is kept
   std::string out;                          // empty: runs/<model>-<time> (run_dir.h)
   std::string checkpoint_every = "1epoch";  // steps, or epochs with the suffix "epoch"; "0": at the end only

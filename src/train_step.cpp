@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "activity.h"
 #include "convoy/train.h"
 #include "nonfinite.h"
 #include "trace.h"
@@ -27,6 +28,11 @@ Step& step_for(std::map<int64_t, Step>& steps, int64_t rows) {
   return found->second;
 }
 
+// By Traffic.
+constexpr const char* kWaits[] = {"wait for rows", "wait for columns", "wait for gradients",
+                                  "wait for reports"};
+static_assert(std::size(kWaits) == kTrafficKinds);
+
 // A step as it runs: what it works with, and what it reports.
 struct Running {
   Model& m;
@@ -40,10 +46,12 @@ struct Running {
   // The compute queue waits for an event of the other one.
   void wait(const Event& event, Traffic traffic) {
     const Clock::time_point start = Clock::now();
+    note(m.team.activity, Lane::kCompute, kWaits[static_cast<size_t>(traffic)], pass);
     compute.backend->wait(compute, event);
     report.exposed[static_cast<size_t>(traffic)] += since(start);
   }
   void run(const Operation& operation) {
+    note(m.team.activity, Lane::kCompute, operation.name.c_str(), pass);
     if (!operation.transfer) {
       const Span span(m.team.trace, Lane::kCompute, operation.name.c_str(), SpanKind::kCompute, pass);
       return operation.run(compute);

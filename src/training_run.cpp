@@ -15,6 +15,7 @@
 #include "next_commands.h"
 #include "signals.h"
 #include "version.h"
+#include "watchdog.h"
 #include "workers.h"
 
 namespace convoy {
@@ -88,9 +89,9 @@ std::string channels_text(const std::vector<float>& numbers) {
 
 }  // namespace
 
-TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, const RunDir& dir, const Team& team,
+TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, RunDir& dir, const Team& team,
                          const Exec& exec)
-    : settings_(settings), data_(data), team_(team), exec_(exec) {
+    : settings_(settings), run_dir_(dir), data_(data), team_(team), exec_(exec) {
   net_ = adapt_net(load_net(settings.model), data_.train.image, data_.train.classes);
   const int64_t train = data_.train.count(), test = data_.test.count();
   const int64_t batch = std::min(settings.batch_size, std::max(train, test));
@@ -119,8 +120,8 @@ TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, const R
   if (!settings.init.empty() && dir.from.empty()) load_initial();
   if (!dir.from.empty()) resume(dir.from);
   averaged_step_ = step_;
-  if (leads()) dir_ = make_run_dir(dir, settings.model);
-  dir_ = text_from_leader(team_, exec_, dir_);
+  if (leads()) dir = make_run_dir(dir, settings.model);
+  dir_ = text_from_leader(team_, exec_, dir.path);
   if (!leads()) return;
   write_config(dir_, settings_);
   metrics_ = std::make_unique<MetricsWriter>(dir_ + "/metrics.jsonl", resumed_ ? step_ : -1);
@@ -185,6 +186,8 @@ int TrainingRun::run() {
     return leads() ? nothing_left() : 0;
   if (leads()) announce();
   if (!settings_.trace.empty()) start_trace();
+  note_activity(&activity_);
+  const Watchdog watchdog(activity_, settings_.watchdog, team_.rank(), team_.world(), team_.compute);
   try {
     train();
   } catch (const NonfiniteError& error) {
@@ -223,6 +226,7 @@ void TrainingRun::train() {
     train_loader_->start(epoch_, batch_in_epoch_);
     auto start = Clock::now();
     while (!over) {
+      activity_.phase("reading a batch", step_);
       const Batch* batch = train_loader_->next();
       if (batch == nullptr) break;
       over = one_step(*batch);
@@ -257,6 +261,13 @@ void TrainingRun::report_step() {
   window_seconds_ = window_loss_ = 0;
   window_rows_ = window_steps_ = 0;
   window_ = StepReport();
+}
+
+void TrainingRun::note_activity(Activity* activity) {
+  model_.team.activity = activity;
+  if (team_.world() == 1) return;
+  team_.compute->note_to(activity, Lane::kCompute);
+  team_.transfer->note_to(activity, Lane::kTransfer);
 }
 
 void TrainingRun::start_trace() {
@@ -295,6 +306,7 @@ bool TrainingRun::one_step(const Batch& batch) {
   now.lr = static_cast<float>(learning_rate(schedule_, step_));
   if (settings_.fc_lr > 0) now.split_lr = now.lr * static_cast<float>(settings_.fc_lr / settings_.lr);
   now.vote = vote();
+  activity_.phase("training", step_);
   const StepReport report = train_step(model_, exec_, batch, now);
   ++step_;
   ++batch_in_epoch_;
@@ -332,6 +344,7 @@ void TrainingRun::average() {
 void TrainingRun::end_epoch(bool complete) {
   const auto signalled = [] { return static_cast<int32_t>(caught_signal()); };
   if (stop_ != 0 && stop_ != kOutOfTime) return;
+  activity_.phase("evaluating", step_);
   if (averages_) average();
   if (settings_.batchnorm == "local" && team_.world() > 1) share_statistics(model_, exec_);
   EpochMetrics m;
@@ -398,7 +411,9 @@ TrainingRecord TrainingRun::record() const {
 }
 
 void TrainingRun::save(bool best) {
+  activity_.phase("saving a checkpoint", step_);
   if (averages_) average();
+  if (leads()) run_dir_.lock->check();
   SaveOptions options;
   options.keep = settings_.keep;
   options.best = best;
@@ -466,7 +481,8 @@ int command_train(const Settings& settings) {
     try {
       return run.run();
     } catch (...) {
-      end_team(team);  // while the memory that transfers use is there
+      dir.lock.reset();  // the process may end in the next line
+      end_team(team);    // while the memory that transfers use is there
       throw;
     }
   });

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "activity.h"
 #include "commands.h"
 #include "convoy/checkpoint.h"
 #include "convoy/train.h"
@@ -19,9 +20,13 @@ class TrainingRun {
  public:
   // Loads data and net, makes the model, goes on from a checkpoint where one is asked for, and then makes the
   // run's directory: what is wrong with the settings leaves nothing behind.
+  // The leader's `dir` becomes the directory that was made; its lock is the caller's to keep while the run lasts.
   // One of the team's workers; all of them make the same run, and the leader alone prints and writes.
-  TrainingRun(const Settings& settings, const DataSets& data, const RunDir& dir, const Team& team,
+  TrainingRun(const Settings& settings, const DataSets& data, RunDir& dir, const Team& team,
               const Exec& exec);
+  ~TrainingRun() { note_activity(nullptr); }
+  TrainingRun(const TrainingRun&) = delete;
+  TrainingRun& operator=(const TrainingRun&) = delete;
   int run();  // the exit status
 
  private:
@@ -31,6 +36,7 @@ class TrainingRun {
   bool one_step(const Batch& batch);  // true: the run is over (steps, minutes, or a signal)
   void announce() const;
   void report_step();
+  void note_activity(Activity* activity);
   void start_trace();
   void trace_step();
   int32_t vote() const;
@@ -46,9 +52,11 @@ class TrainingRun {
   void finish();
 
   Settings settings_;
+  const RunDir& run_dir_;
   std::string dir_;
   const DataSets& data_;
   Team team_;
+  Activity activity_;
   std::unique_ptr<Trace> trace_;  // while steps are traced
   int traced_steps_ = 0;
   Net net_;

@@ -35,7 +35,7 @@ class RunDirs : public testing::Test {
     settings.resume = resume;
     return choose_run_dir(settings);
   }
-  static std::string make(const std::string& out) { return make_run_dir(open(out, ""), "mlp"); }
+  static std::string make(const std::string& out) { return make_run_dir(open(out, ""), "mlp").path; }
   static void expect_error(const std::string& part, const std::function<void()>& call) {
     try {
       call();
@@ -56,7 +56,8 @@ TEST_F(RunDirs, the_default_names_the_net_and_is_new_each_time) {
   EXPECT_EQ(run.path, "");
   EXPECT_EQ(run.from, "");
   EXPECT_FALSE(fs::exists("runs"));  // nothing is made before the rest of the run is known to be right
-  const std::string first = make_run_dir(run, "nets/tiny.net"), second = make_run_dir(run, "nets/tiny.net");
+  const std::string first = make_run_dir(run, "nets/tiny.net").path,
+                    second = make_run_dir(run, "nets/tiny.net").path;
   for (const std::string& path : {first, second}) {
     EXPECT_EQ(path.rfind("runs/tiny-20", 0), 0u) << path;
     EXPECT_TRUE(fs::is_directory(path));

@@ -44,7 +44,8 @@ struct Label {
   int32_t pass = -1;  // -1: of no pass
 };
 
-class Trace;  // trace.h
+class Activity;  // activity.h
+class Trace;     // trace.h
 enum class Lane : uint8_t;
 
 // Rows that each rank gives or gets, one entry a rank. It outlives the transfer.
@@ -79,6 +80,12 @@ class Communicator {
     lane_ = lane;
   }
 
+  // From now on the activity says which transfer runs; otherwise as trace_to.
+  void note_to(Activity* activity, Lane lane) {
+    activity_ = activity;
+    lane_ = lane;
+  }
+
   // Ends the run for everyone: all calls, running and to come, on all ranks, throw Aborted. Never throws.
   virtual void abort() noexcept = 0;
 
@@ -103,18 +110,19 @@ class Communicator {
     bytes_[static_cast<size_t>(label.traffic)] += bytes;
     exec.backend->submit(exec, [this, transfer, e = exec, name = label.name, bytes, pass = label.pass,
                                 traffic = label.traffic]() mutable {
-      const int64_t start = span_start();
+      const int64_t start = span_start({traffic, name, pass});
       transfer(*this, e);
       span_end({traffic, name, pass}, start, bytes);
     });
   }
-  int64_t span_start() const;
+  int64_t span_start(const Label& label);
   void span_end(const Label& label, int64_t start, int64_t bytes);
   void check_blocks(const In& mine, const In& everyone, const Blocks& blocks) const;
 
   int rank_, world_;
   std::array<std::atomic<int64_t>, kTrafficKinds> bytes_{};
   Trace* trace_ = nullptr;
+  Activity* activity_ = nullptr;
   Lane lane_{};
 };
 
@@ -134,6 +142,7 @@ struct Team {
   Communicator* transfer = nullptr;  // beside it: rows, gradients, reports
   Exec queue;                        // of `transfer`
   Trace* trace = nullptr;            // of the compute queue's operations; the communicators have their own
+  Activity* activity = nullptr;      // likewise
   int rank() const { return compute == nullptr ? 0 : compute->rank(); }
   int world() const { return compute == nullptr ? 1 : compute->world(); }
 };

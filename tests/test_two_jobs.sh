@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Several jobs on one run directory: one trains, the others are told who does.   CONVOY=build-cpu/convoy ROUNDS=10
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tests/command_checks.sh
+source "$here/command_checks.sh"
+cat >small.net <<'NET'
+input 8x8x1
+fc 3
+NET
+run=(--model small.net --data synthetic:8x8x1:3 --batch-size 64 --threads 1 --resume auto)
+absent() { if compgen -G "$1" >/dev/null; then wrong "$2 was left: $(compgen -G "$1")"; else ok; fi; }
+
+# many COUNT DIR: so many jobs at once, until one has ended by itself and was alone in that.
+many() {
+  local count=$1 dir=$2 job pids=() winners=0 winner=""
+  for ((job = 0; job < count; ++job)); do
+    SLURM_JOB_ID=$((100 + job)) "$convoy" train "${run[@]}" --max-minutes 0.03 --out "$dir" >"out.$job" 2>"err.$job" </dev/null &
+    pids+=($!)
+  done
+  for ((job = 0; job < count; ++job)); do
+    wait "${pids[job]}"
+    case $? in
+      0) winners=$((winners + 1)) winner=$job ;;
+      2) ;;
+      *) wrong "job $job"; cat "err.$job" ;;
+    esac
+  done
+  if [[ $winners -eq 1 ]]; then ok; else wrong "$winners of $count jobs trained in $dir"; cat err.*; return; fi
+  for ((job = 0; job < count; ++job)); do
+    [[ $job -ne $winner ]] || continue
+    check "job $job does not name the owner: $(cat "err.$job")" \
+      grep -qxF "convoy: error: $dir: another program writes to it (pid ${pids[winner]} on $(uname -n), Slurm job $((100 + winner))): wait for its end, or give another --out" "err.$job"
+  done
+  check "the winner's run is not complete" test -s "$dir/summary.json"
+  absent "$dir/run.lock*" "a lock"
+}
+for ((round = 0; round < ${ROUNDS:-10}; ++round)); do
+  dir=run-$round
+  ((round % 3 == 0)) || mkdir "$dir"
+  many $((2 + round % 7)) "$dir"
+done
+
+# A job that was killed: the next one goes on.
+"$convoy" train "${run[@]}" --checkpoint-every 5 --steps 100000000 --out killed >out 2>err </dev/null &
+pid=$!
+for ((i = 0; i < 200; ++i)); do [[ ! -e killed/latest ]] || break; sleep 0.05; done
+refused 2 "killed: another program writes to it (pid $pid on " train "${run[@]}" --out killed
+refused 2 "killed: another program writes to it (pid $pid on " train --resume killed
+kill -9 "$pid"
+wait "$pid" 2>/dev/null
+check "a killed job's lock is not there" test -e killed/run.lock
+printed '^resumed killed/' train --resume killed --max-minutes 0.01
+absent 'killed/run.lock*' "a lock"
+
+# Where the file system has no hard links. The checks with strace are left out where it cannot trace.
+if strace -f -o /dev/null true 2>/dev/null; then
+  for job in 0 1; do
+    strace -f -o trace -e trace=link -e inject=link:error=EPERM "$convoy" train "${run[@]}" --steps 3 --out no-links >out 2>err </dev/null
+    check "no links, job $job: $(cat err)" test $? -eq 0
+    check "links were not tried" grep -q 'EPERM.*INJECTED' trace
+  done
+  absent 'no-links/run.lock*' "a lock"
+fi
+finish
