@@ -1,15 +1,17 @@
-// Vector clocks, as in FastTrack (Flanagan and Freund, PLDI 2009). A barrier of the whole block starts a new
-// epoch, in which everybody knows everything before: the usual kernel never pays for a vector.
+#include "clocks.h"
+
 #include <algorithm>
 
 #include "machine.h"
 
 namespace emulator {
+
+uint32_t clocks_epoch = 0;
+
 namespace {
 
 constexpr int kGroups = kBarriers + static_cast<int>(kMaxThreads / 32);
 
-uint32_t epoch = 0;
 unsigned count = 0;
 
 // times[u]: what is known of thread u's time. Rows of an older epoch know nothing of this one.
@@ -21,8 +23,8 @@ Row rows[kMaxThreads];
 Row groups[kGroups];
 
 void renew(Row& row) {
-  if (row.of_epoch == epoch && row.times.size() == count) return;
-  row.of_epoch = epoch;
+  if (row.of_epoch == clocks_epoch && row.times.size() == count) return;
+  row.of_epoch = clocks_epoch;
   row.times.assign(count, 0);
 }
 Row& row_of(unsigned thread) {
@@ -38,27 +40,22 @@ void join(Row& into, const Row& from) {
 }  // namespace
 
 void clocks_begin_block(unsigned threads) {
-  ++epoch;
+  ++clocks_epoch;
   count = threads;
 }
 
 void clocks_block_barrier() {
-  ++epoch;
+  ++clocks_epoch;
 }
 
-Stamp clocks_stamp(unsigned thread) {
+uint32_t clocks_time(unsigned thread) {
   const Row& row = rows[thread];
-  return {epoch, row.of_epoch == epoch ? row.times[thread] : 1, static_cast<uint16_t>(thread)};
+  return row.of_epoch == clocks_epoch ? row.times[thread] : 1;
 }
 
-bool clocks_stale(const Stamp& stamp) {
-  return stamp.epoch != epoch;
-}
-
-bool clocks_ordered(const Stamp& before, unsigned thread) {
-  if (before.epoch != epoch || before.thread == thread) return true;
+bool clocks_known(unsigned thread, unsigned of, uint32_t time) {
   const Row& row = rows[thread];
-  return row.of_epoch == epoch && row.times[before.thread] >= before.time;
+  return row.of_epoch == clocks_epoch && row.times[of] >= time;
 }
 
 void clocks_release(int group, unsigned thread) {

@@ -16,7 +16,7 @@ void move(const Copy& c) {
 void land(const std::vector<Copy>& copies) {
   for (const Copy& c : copies) {
     if (options().late) move(c);
-    shared_pending(c.to, c.bytes, -1);
+    shared_pending(*machine.current, c.to, c.bytes, -1, c.code);
     // Others see it only after a barrier that follows the wait.
     shared_write(*machine.current, c.to, c.bytes, c.code);
   }
@@ -39,7 +39,7 @@ void async_copy(void* to, const void* from, unsigned bytes, unsigned source_byte
   }
   const Copy copy{to, from, bytes, source_bytes, code};
   shared_write(*machine.current, to, bytes, code);
-  shared_pending(to, bytes, +1);
+  shared_pending(*machine.current, to, bytes, +1, code);
   if (!options().late) move(copy);
   machine.current->open.push_back(copy);
 }

@@ -5,8 +5,7 @@
 #include <cstdint>
 #include <new>
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
+#if defined(EMULATOR_ADDRESS_SANITIZER)
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -16,7 +15,7 @@ namespace {
 constexpr size_t kPage = 4096;
 thread_local Fiber* entering = nullptr;
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(EMULATOR_ADDRESS_SANITIZER)
 void leave(void** fake_stack, const void* stack, size_t bytes) {
   __sanitizer_start_switch_fiber(fake_stack, stack, bytes);
 }

@@ -2,6 +2,8 @@
 #pragma once
 #include <cstddef>
 
+#include "address_sanitizer.h"
+
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
@@ -23,7 +25,7 @@ class Fiber {
   }
 
  private:
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(EMULATOR_ADDRESS_SANITIZER)
   static constexpr size_t kStackBytes = 256 << 10;
 #else
   static constexpr size_t kStackBytes = 64 << 10;

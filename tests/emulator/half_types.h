@@ -41,6 +41,7 @@ struct Small {
     // The weight of the last bit; subnormals share that of the smallest exponent.
     const int last = (exponent - 1 < 1 - kBias ? 1 - kBias : exponent - 1) - kMantissa;
     const double steps = std::nearbyint(std::ldexp(v, -last));  // to even; at most 2^(kMantissa + 1)
+    if (steps == 0) return sign;
     const double rounded = std::ldexp(steps, last);
     if (rounded >= std::ldexp(1.0, kBias + 1)) return sign | kInfinity;
     std::frexp(rounded, &exponent);

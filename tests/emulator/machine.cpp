@@ -6,6 +6,8 @@
 #include <numeric>
 #include <sstream>
 
+#include "sync.h"
+
 namespace emulator {
 
 Machine machine;
@@ -21,6 +23,7 @@ void thread_main() {
   checking = true;
   launch.call(launch.arguments.get());
   checking = false;
+  leave_warp();
   Thread& me = *machine.current;
   me.state = State::kDone;
   me.fiber.suspend();
@@ -60,32 +63,34 @@ std::string stand() {
   std::map<std::string, std::vector<unsigned>> groups;
   for (unsigned i = 0; i < machine.count; ++i) {
     const Thread& t = machine.thread(i);
-    groups[t.state == State::kDone ? std::string("has exited")
-                                   : std::string("waits at ") + t.waits_for + " at " + name_of(t.place)]
+    groups[t.state == State::kDone ? std::string("exited")
+                                   : std::string("waiting at ") + t.waits_for + " at " + name_of(t.place)]
         .push_back(i);
   }
   std::ostringstream out;
   for (const auto& [what, numbers] : groups) {
-    out << "\n  " << numbers.size() << " threads (";
+    out << "\n  threads ";
     for (size_t i = 0, ranges = 0; i < numbers.size(); ++ranges) {
       size_t last = i;
       while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1) ++last;
+      out << (ranges ? ", " : "");
       if (ranges == 8) {
-        out << ", ...";
+        out << "and " << numbers.size() - i << " more";
         break;
       }
-      out << (ranges ? ", " : "") << numbers[i];
+      out << numbers[i];
       if (last > i) out << "-" << numbers[last];
       i = last + 1;
     }
-    out << "): " << what;
+    out << ": " << what;
   }
   return out.str();
 }
 
 std::string report(const std::string& what) {
   std::ostringstream out;
-  out << "emulator: " << what << "\n  kernel " << machine.launch->kernel << ", block ("
+  out << "emulator: " << what << "\n  kernel "
+      << name_of_function(machine.launch->function, machine.launch->kernel) << ", block ("
       << machine.block_index.x << "," << machine.block_index.y << "," << machine.block_index.z << ")";
   return out.str();
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "clocks.h"
 #include "emulator.h"
 #include "fiber.h"
 #include "launch.h"
@@ -18,7 +19,6 @@
 namespace emulator {
 
 constexpr unsigned kMaxThreads = 1024;
-constexpr int kBarriers = 16;
 
 // What ends a launch: thrown on the host's stack by run_grid.
 struct Fault {
@@ -64,6 +64,7 @@ struct Barrier {
 struct Meeting {
   uint32_t mask = 0, arrived = 0;
   const char* name = nullptr;
+  Place place{};
   std::array<const void*, 32> in{};
   std::array<void*, 32> out{};
 };
@@ -94,19 +95,28 @@ void wait(State state, const char* for_what, Place place);
 // Makes way for the other threads.
 void give_way();
 
-std::string name_of(const Thread& thread);   // thread (3,0,0)
-std::string name_of(Place place);            // kernels/conv.cu:120
+std::string name_of(const Thread& thread);  // thread (3,0,0)
+std::string name_of(Place place);           // kernels/conv.cu:120
+std::string name_of_function(const void* function, const char* otherwise);
 std::string name_of_code(const void* code);  // the same, of a return address
 
 // Shared memory (shared.cpp).
 void shared_begin_block(size_t dynamic_bytes);
 void shared_end_block();  // faults when a red zone was written
 bool shared_holds(const void* address);
-// Accesses on behalf of `thread`, made by the code at `code`: they fault when they race or miss the arrays.
+// The offset of an access that lies inside one of the block's arrays; it faults otherwise.
+size_t shared_offset(const Thread& thread, const char* does, const void* address, size_t bytes,
+                     const void* code);
+std::string shared_name(size_t offset, size_t bytes);  // tile (4096 bytes) at byte 12, 4 bytes
+
+// Accesses to it on behalf of `thread`, made by the code at `code`: they fault when they miss the arrays or race
+// (races.cpp).
 void shared_read(const Thread& thread, const void* from, size_t bytes, const void* code);
 void shared_write(const Thread& thread, const void* to, size_t bytes, const void* code);
 void shared_atomic(const Thread& thread, void* at, size_t bytes, const void* code);
-void shared_pending(const void* to, size_t bytes, int more);  // bytes that a cp.async is about to write
+void shared_pending(const Thread& thread, const void* to, size_t bytes, int more,
+                    const void* code);              // cp.async
+void races_new_array(size_t offset, size_t bytes);  // nobody has touched it
 
 // Device memory (runtime/memory.cpp).
 bool device_holds(const void* address);
@@ -117,23 +127,5 @@ void device_write(const void* to, size_t bytes, const void* code);
 void check_access(const void* address, size_t bytes, bool write, const void* code);
 // While true, the current host thread runs a CUDA thread's own code, and the hooks check it.
 extern thread_local bool checking;
-
-// The order of threads as vector clocks (clocks.cpp): an access has a Stamp, and is ordered before what thread
-// t does when t knows of it through barriers.
-struct Stamp {
-  uint32_t epoch = 0, time = 0;
-  uint16_t thread = 0;
-};
-void clocks_begin_block(unsigned threads);
-void clocks_block_barrier();  // every thread of the block met
-Stamp clocks_stamp(unsigned thread);
-bool clocks_ordered(const Stamp& before, unsigned thread);
-bool clocks_stale(
-    const Stamp& stamp);  // before the last barrier of the whole block: ordered before everything
-void clocks_release(int group, unsigned thread);  // what the thread did so far becomes known to the group
-void clocks_acquire(int group, unsigned thread);
-void clocks_forget(int group);
-// Groups: 0 to 15 the named barriers, then one a warp.
-constexpr int kWarpGroup = kBarriers;
 
 }  // namespace emulator

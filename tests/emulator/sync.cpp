@@ -104,6 +104,16 @@ uint32_t live_lanes() {
   return mask;
 }
 
+void leave_warp() {
+  const Thread& me = *machine.current;
+  for (const Meeting& m : machine.meetings[me.warp()]) {
+    if (m.mask >> me.lane() & 1) {
+      fault(std::string(m.name) + " at " + name_of(m.place) + ": " + lanes_text(m.arrived) + " wait for " +
+            lanes_text(m.mask & ~m.arrived) + ", of which " + name_of(me) + " has exited");
+    }
+  }
+}
+
 void meet(uint32_t mask, const char* name, Place place, const void* in, void* out, Collective function,
           void* context) {
   const bool was_checking = checking;
@@ -117,22 +127,20 @@ void meet(uint32_t mask, const char* name, Place place, const void* in, void* ou
   // A block whose threads do not fill the last warp: a full mask means the lanes that there are.
   const uint32_t wanted = mask & exists;
   if (wanted & ~live_lanes()) {
-    fault(where + ": " + lanes_text(wanted & ~live_lanes()) + " of the mask have exited");
+    fault(where + ": " + lanes_text(wanted & ~live_lanes()) + " of its mask have exited");
   }
   std::vector<Meeting>& meetings = machine.meetings[me.warp()];
   Meeting* meeting = nullptr;
+  // Meetings whose masks overlap are fine: some lanes are further than others, and will come.
   for (Meeting& m : meetings) {
     if (m.mask == wanted) meeting = &m;
-    if (m.mask != wanted && (m.mask & wanted)) {
-      fault(where + " names " + lanes_text(wanted) + ", but " + lanes_text(m.arrived) + " wait at " + m.name +
-            " for " + lanes_text(m.mask));
-    }
   }
   if (!meeting) {
     meetings.emplace_back();
     meeting = &meetings.back();
     meeting->mask = wanted;
     meeting->name = name;
+    meeting->place = place;
   }
   if (std::string(meeting->name) != name) {
     fault("the lanes of one warp diverge: " + name_of(me) + " at " + where + ", " +

@@ -14,6 +14,9 @@ void warp_barrier(uint32_t mask, Place place);
 
 uint32_t live_lanes();  // of this warp: those that have not exited
 
+// The current thread exits: faults when lanes of its warp wait for it.
+void leave_warp();
+
 // The lanes in `mask` meet; the last one calls function(context, in, out, mask) for all of them, unchecked.
 using Collective = void (*)(void* context, const void* const* in, void* const* out, uint32_t mask);
 void meet(uint32_t mask, const char* name, Place place, const void* in, void* out, Collective function,

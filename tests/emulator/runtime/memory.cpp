@@ -5,15 +5,9 @@
 #include <cstring>
 #include <map>
 
+#include "../address_sanitizer.h"
 #include "../machine.h"
 #include "runtime.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(address, bytes) static_cast<void>(0)
-#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) static_cast<void>(0)
-#endif
 
 namespace emulator {
 namespace {
