@@ -18,6 +18,11 @@ void reduce_with(Bug bug) {
   reduce(bug, x.get(), 300, total.get());
 }
 
+void transpose_overrun() {
+  const Device<float> x(wholes(1024, 2)), y(31 * 32);
+  transpose(Bug::kDeviceOverrun, x.get(), 32, 31, y.get());
+}
+
 void in_any_order(const std::function<void()>& body) {
   const emulator::Options before = emulator::options();
   for (const uint64_t seed : {0, 1, 2}) {
@@ -102,10 +107,7 @@ TEST_F(EmulatorChecks, UninitialisedSharedMemory) {
 TEST_F(EmulatorChecks, DeviceMemory) {
   expect_report({"device memory overrun", "writes 4 bytes, byte 4092 of an allocation of 3968 bytes",
                  "emulator_kernels.cu:"},
-                [] {
-                  const Device<float> x(wholes(1024, 2)), y(31 * 32);
-                  transpose(Bug::kDeviceOverrun, x.get(), 32, 31, y.get());
-                });
+                transpose_overrun);
   const std::vector<float> host(8);
   const Device<float> y(8);
   expect_report({"reads 4 bytes of host memory"}, [&] { copy(host.data(), y.get(), 8); });
@@ -135,6 +137,12 @@ TEST(EmulatorBugs, UnwrittenOutputIsNaN) {
   int unwritten = 0;
   for (const float v : got) unwritten += v != v;
   EXPECT_EQ(unwritten, 32);
+}
+
+TEST(EmulatorBugs, AddressSanitizerFindsOverruns) {
+  if (emulator::instrumented()) GTEST_SKIP() << "not a build with AddressSanitizer";
+  EXPECT_DEATH(reduce_with(Bug::kOverrun), "AddressSanitizer: use-after-poison");
+  EXPECT_DEATH(transpose_overrun(), "AddressSanitizer: use-after-poison");
 }
 
 TEST(EmulatorBugs, DivergentBarrier) {

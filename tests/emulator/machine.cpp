@@ -18,12 +18,18 @@ namespace {
 // Rounds in which threads only gave way to each other, before that counts as a hang.
 constexpr int kIdleRounds = 100000;
 
+// Unwinds the stack of the thread that faulted; the others are dropped where they stand.
+struct Unwind {};
+
 void thread_main() {
   const Launch& launch = *machine.launch;
-  checking = true;
-  launch.call(launch.arguments.get());
-  checking = false;
-  leave_warp();
+  try {
+    checking = true;
+    launch.call(launch.arguments.get());
+    checking = false;
+    leave_warp();
+  } catch (const Unwind&) {
+  }
   Thread& me = *machine.current;
   me.state = State::kDone;
   me.fiber.suspend();
@@ -187,8 +193,7 @@ void fault(const std::string& what) {
   checking = false;
   if (!machine.current) throw Fault{report(what)};
   machine.fault = report(what);
-  machine.current->fiber.suspend();
-  std::abort();  // a faulted thread is not resumed
+  throw Unwind{};
 }
 
 void wait(State state, const char* for_what, Place place) {

@@ -1,5 +1,6 @@
 #include "sync.h"
 
+#include <cstring>
 #include <sstream>
 #include <string>
 
@@ -29,7 +30,7 @@ bool arrive_at(int id, unsigned threads, int value, const char* name, Place plac
                              " at " + name_of(b.place);
     if (b.needed != threads) fault("one barrier, two thread counts: " + both);
     const bool same = b.place.line == place.line && b.place.code == place.code &&
-                      (b.place.file == place.file || std::string(b.place.file) == place.file);
+                      (b.place.file == place.file || std::strcmp(b.place.file, place.file) == 0);
     if (id == 0 && threads == machine.count && !same) fault("divergent barrier: " + both);
   }
   b.needed = threads;
@@ -120,14 +121,15 @@ void meet(uint32_t mask, const char* name, Place place, const void* in, void* ou
   checking = false;
   Thread& me = *machine.current;
   const uint32_t lane = 1u << me.lane();
-  const std::string where = std::string(name) + " at " + name_of(place);
-  if (!(mask & lane)) fault(where + ": " + name_of(me) + " is not in its own mask, " + lanes_text(mask));
+  // Called for reports only: a thread that waits owns nothing, since it may be dropped.
+  const auto where = [&] { return std::string(name) + " at " + name_of(place); };
+  if (!(mask & lane)) fault(where() + ": " + name_of(me) + " is not in its own mask, " + lanes_text(mask));
   const unsigned first = me.warp() * 32;
   const uint32_t exists = machine.count - first >= 32 ? ~0u : (1u << (machine.count - first)) - 1;
   // A block whose threads do not fill the last warp: a full mask means the lanes that there are.
   const uint32_t wanted = mask & exists;
   if (wanted & ~live_lanes()) {
-    fault(where + ": " + lanes_text(wanted & ~live_lanes()) + " of its mask have exited");
+    fault(where() + ": " + lanes_text(wanted & ~live_lanes()) + " of its mask have exited");
   }
   std::vector<Meeting>& meetings = machine.meetings[me.warp()];
   Meeting* meeting = nullptr;
@@ -142,8 +144,8 @@ void meet(uint32_t mask, const char* name, Place place, const void* in, void* ou
     meeting->name = name;
     meeting->place = place;
   }
-  if (std::string(meeting->name) != name) {
-    fault("the lanes of one warp diverge: " + name_of(me) + " at " + where + ", " +
+  if (std::strcmp(meeting->name, name) != 0) {
+    fault("the lanes of one warp diverge: " + name_of(me) + " at " + where() + ", " +
           lanes_text(meeting->arrived) + " at " + meeting->name);
   }
   meeting->in[me.lane()] = in;
