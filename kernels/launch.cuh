@@ -1,10 +1,11 @@
 // What nvcc and the emulator (tests/emulator/emulator.h) spell differently. Nothing else in kernels/ may.
 //
 //   CONVOY_LAUNCH(kernel, grid, block, shared_bytes, stream, arguments...)   kernel<<<...>>>(arguments...)
-//   CONVOY_SHARED(float, tile, [32][33]);      a shared array of the block; CONVOY_SHARED(int, last, ) a variable
+//   CONVOY_SHARED(float, tile, [32][33]);      a shared array of the block; CONVOY_SHARED(int, last, ) a
+//                                              variable
 //   CONVOY_DYNAMIC_SHARED(float, memory);      float* memory = the launch's shared_bytes, 128-byte aligned
-//   CONVOY_ARCH                                the architecture that this pass compiles for (800, ...), 0 on the host
-//                                              and emulated, where every wrapper works
+//   CONVOY_ARCH                                the architecture that this pass compiles for (800, ...), 0 on
+//                                              the host and emulated, where every wrapper works
 // A kernel's name with a comma in it stands in parentheses.
 #pragma once
 #include <cuda_bf16.h>

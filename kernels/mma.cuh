@@ -1,11 +1,13 @@
-// Every PTX instruction of the portable kernels as a named function, and its functional twin for the emulator.
-// Nothing else in kernels/ holds inline assembly. Layouts: PTX ISA, "Matrix fragments for mma.m16n8k*".
+// Every PTX instruction of the portable kernels as a named function, and its functional twin for the
+// emulator. Nothing else in kernels/ holds inline assembly. Layouts: PTX ISA, "Matrix fragments for
+// mma.m16n8k*".
 //
 // All lanes of a warp call the functions below that end in "matrix" or begin with "mma" or "wmma", together.
-//   cp_async<bytes>      global to shared, 4, 8 or 16 bytes, of which source_bytes are read and the rest is zero;
-//                        without the instruction (before sm_80) an ordinary copy, done at once
-//   ldmatrix             kCount 8x8 matrices of 16-bit elements: lane 8i + r gives the address of row r of matrix
-//                        i (16 bytes, aligned); register i of lane l holds row l / 4, columns 2(l % 4) and the next
+//   cp_async<bytes>      global to shared, 4, 8 or 16 bytes, of which source_bytes are read and the rest is
+//                        zero; without the instruction (before sm_80) an ordinary copy, done at once
+//   ldmatrix             kCount 8x8 matrices of 16-bit elements: lane 8i + r gives the address of row r of
+//                        matrix i (16 bytes, aligned); register i of lane l holds row l / 4, columns 2(l % 4)
+//                        and the next
 //   ldmatrix_transposed  the same of the transposed matrices;  stmatrix (sm_90): ldmatrix backwards
 //   mma_*                d += a · b, f32 accumulators; a is row-major, b column-major
 //   wmma_*               the 16x16x16 f16 product of sm_70, whose fragments only these functions understand
@@ -220,8 +222,9 @@ CONVOY_DEVICE uint32_t to_tf32(float v) {  // to nearest, ties away from zero
 #endif
 #undef CONVOY_ACCUMULATORS
 
-// ---- The f16 product of sm_70. `leading`: elements between rows (kRow) or columns (kColumn), a multiple of 8; the
-// addresses are 32-byte aligned. a is row-major, b column-major, as mma_* have them, and so is the result.
+// ---- The f16 product of sm_70. `leading`: elements between rows (kRow) or columns (kColumn), a multiple of
+// 8; the addresses are 32-byte aligned. a is row-major, b column-major, as mma_* have them, and so is the
+// result.
 #define CONVOY_OUT8(r) \
   "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]), "=r"(r[4]), "=r"(r[5]), "=r"(r[6]), "=r"(r[7])
 #define CONVOY_IN8(c, r) c(r[0]), c(r[1]), c(r[2]), c(r[3]), c(r[4]), c(r[5]), c(r[6]), c(r[7])

@@ -40,9 +40,9 @@ inline uint32_t to_tf32(float v) {
   return (bits + 0x1000u) & 0xffffe000u;
 }
 
-// Fragments of m16n8k*, with g = lane / 4, t = lane % 4, e the element of the register, n elements a register:
-// a[i] row g + 8(i % 2), column tn + e + 4n(i / 2); b[i] row tn + e + 4ni, column g; d[i] row g + 8(i / 2),
-// column 2t + i % 2.
+// Fragments of m16n8k*, with g = lane / 4, t = lane % 4, e the element of the register, n elements a
+// register: a[i] row g + 8(i % 2), column tn + e + 4n(i / 2); b[i] row tn + e + 4ni, column g; d[i] row g +
+// 8(i / 2), column 2t + i % 2.
 template <int kK, class Format, int kA, int kB>
 void mma(const char* name, float (&d)[4], const uint32_t (&a)[kA], const uint32_t (&b)[kB],
          const void* code) {
@@ -140,8 +140,8 @@ void stmatrix(void* row, const uint32_t (&r)[4], const void* code) {
       });
 }
 
-// wmma's fragments are nobody's business: here lane l holds half a line, elements 8(l % 2) and on of line l / 2
-// (a row of a and d, a column of b), in the first four registers.
+// wmma's fragments are nobody's business: here lane l holds half a line, elements 8(l % 2) and on of line l /
+// 2 (a row of a and d, a column of b), in the first four registers.
 inline void wmma_load(uint32_t (&r)[8], const __half* from, int leading, const void* code) {
   emulator::require(reinterpret_cast<uintptr_t>(from) % 32 == 0 && leading % 8 == 0, "misaligned wmma", code);
   const int lane = static_cast<int>(threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % 32;

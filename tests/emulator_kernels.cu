@@ -84,8 +84,8 @@ __global__ void multiply_kernel(const float* a, const float* b, float* c, int m,
   }
 }
 
-// Four warps, each 16 x 16 of the block's 32 x 32; rows of shared memory are 40 elements apart, so that the eight rows
-// of an ldmatrix lie in different banks.
+// Four warps, each 16 x 16 of the block's 32 x 32; rows of shared memory are 40 elements apart, so that the
+// eight rows of an ldmatrix lie in different banks.
 constexpr int kPitch = 40;
 __global__ void multiply_bf16_kernel(const __nv_bfloat16* a, const __nv_bfloat16* b, float* c, int n, int k) {
   CONVOY_DYNAMIC_SHARED(__nv_bfloat16, memory);

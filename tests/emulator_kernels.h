@@ -1,5 +1,5 @@
-// Kernels that are right, and the same with one mistake planted: what the emulator's tests launch. All pointers
-// are the device's.
+// Kernels that are right, and the same with one mistake planted: what the emulator's tests launch. All
+// pointers are the device's.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

@@ -46,8 +46,8 @@ std::vector<T> wholes(int count, uint32_t seed, int range = 4) {
   return values;
 }
 
-// Runs the body in order and in three drawn orders, with asynchronous work at once and late; the options are put
-// back afterwards. No report may be left.
+// Runs the body in order and in three drawn orders, with asynchronous work at once and late; the options are
+// put back afterwards. No report may be left.
 inline void every_way(const std::function<void()>& body) {
   const emulator::Options before = emulator::options();
   for (const uint64_t seed : {0, 1, 2, 3}) {
@@ -64,7 +64,8 @@ inline void every_way(const std::function<void()>& body) {
   emulator::options() = before;
 }
 
-// The report of what the body launches; every part, or one side of its |, must be in it, and the runtime must fail until it is taken.
+// The report of what the body launches; every part, or one side of its |, must be in it, and the runtime must
+// fail until it is taken.
 inline void expect_report(const std::vector<std::string>& parts, const std::function<void()>& body) {
   testing::internal::CaptureStderr();
   body();

@@ -1,8 +1,8 @@
-// The order of threads as vector clocks, as in FastTrack (Flanagan and Freund, PLDI 2009): an access has a time of
-// its thread, and is ordered before what thread t does when t knows of that time through barriers.
+// The order of threads as vector clocks, as in FastTrack (Flanagan and Freund, PLDI 2009): an access has a
+// time of its thread, and is ordered before what thread t does when t knows of that time through barriers.
 //
-// A barrier of the whole block starts a new epoch, in which everybody knows everything before: the usual kernel
-// never pays for a vector.
+// A barrier of the whole block starts a new epoch, in which everybody knows everything before: the usual
+// kernel never pays for a vector.
 #pragma once
 #include <cstdint>
 

@@ -54,8 +54,8 @@ inline void __nanosleep(unsigned) {
   emulator::trap(p.file, p.line);
 }
 
-// ---- Warp collectives. A lane that is named as a source but is not in the mask gives garbage on hardware: here
-// the pattern 0xBA.
+// ---- Warp collectives. A lane that is named as a source but is not in the mask gives garbage on hardware:
+// here the pattern 0xBA.
 namespace emulator {
 
 template <class T>

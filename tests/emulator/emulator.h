@@ -2,22 +2,24 @@
 //
 // Every .cu source compiles twice: by nvcc, and by the host compiler with this folder's cuda/ in front of the
 // include path (cuda_runtime.h, cuda_fp16.h, cuda_bf16.h, cublas_v2.h), where kernels/launch.cuh spells what
-// the two compilers spell differently. One fiber runs one CUDA thread (fiber.h), blocks run one after another,
-// each warp runs until it has to wait (machine.h). The fake runtime (runtime/) has memory, streams, events,
-// graphs and cuBLAS as plain loops.
+// the two compilers spell differently. One fiber runs one CUDA thread (fiber.h), blocks run one after
+// another, each warp runs until it has to wait (machine.h). The fake runtime (runtime/) has memory, streams,
+// events, graphs and cuBLAS as plain loops.
 //
 // Checks. All of them end the launch and leave a report: kernel, block, thread, file and line.
 //   always                  barriers that not every thread reaches, reached at different lines, or used with
-//                           two thread counts; warp collectives whose lanes disagree or have exited; deadlock;
-//                           writes into the red zones around shared arrays; misuse of cp.async, ldmatrix, mma
-//   instrumented kernels    races on shared memory (a write and another access, by two threads, that no barrier
-//                           orders; only barriers and __syncwarp order memory, shuffles do not); accesses of
-//                           shared bytes that a cp.async still writes; reads of shared or device memory that
-//                           nobody wrote; accesses outside of allocations, to freed memory, to host memory, to
-//                           another thread's locals; misaligned accesses
+//                           two thread counts; warp collectives whose lanes disagree or have exited;
+//                           deadlock; writes into the red zones around shared arrays; misuse of cp.async,
+//                           ldmatrix, mma
+//   instrumented kernels    races on shared memory (a write and another access, by two threads, that no
+//                           barrier orders; only barriers and __syncwarp order memory, shuffles do not);
+//                           accesses of shared bytes that a cp.async still writes; reads of shared or device
+//                           memory that nobody wrote; accesses outside of allocations, to freed memory, to
+//                           host memory, to another thread's locals; misaligned accesses
 //   AddressSanitizer        accesses outside of shared arrays and allocations, with its own report
 // "Instrumented" means compiled with -fsanitize=thread but linked without its run time: hooks.cpp takes the
-// calls that the compiler emits at each load and store. Kernels compiled with -g get the line of both accesses.
+// calls that the compiler emits at each load and store. Kernels compiled with -g get the line of both
+// accesses.
 //
 // Where hardware is free to choose, so is the emulator:
 //   seed   0: warps and blocks in order; else their order, and that of the lanes, is drawn from the seed

@@ -32,8 +32,8 @@ void clean(void*, size_t) {}
 #endif
 
 #if defined(__x86_64__)
-// Saves the callee-saved registers on this stack, takes the other one: 20 times faster than swapcontext, which
-// makes two system calls.
+// Saves the callee-saved registers on this stack, takes the other one: 20 times faster than swapcontext,
+// which makes two system calls.
 extern "C" void convoy_emulator_switch(void** save, void* to);
 asm(R"(
 .text

@@ -16,7 +16,8 @@ dim3 grid_extents();
 void atomic_read(void* at, size_t bytes, void* old);
 void atomic_write(void* at, size_t bytes, const void* value);
 
-// For the twins of PTX instructions: the kernel's code that the caller was inlined into, and a rule of theirs.
+// For the twins of PTX instructions: the kernel's code that the caller was inlined into, and a rule of
+// theirs.
 const void* code_here();
 void require(bool holds, const char* what, const void* code);
 

@@ -109,8 +109,8 @@ size_t shared_offset(const Thread& thread, const char* does, const void* address
                      const void* code);
 std::string shared_name(size_t offset, size_t bytes);  // tile (4096 bytes) at byte 12, 4 bytes
 
-// Accesses to it on behalf of `thread`, made by the code at `code`: they fault when they miss the arrays or race
-// (races.cpp).
+// Accesses to it on behalf of `thread`, made by the code at `code`: they fault when they miss the arrays or
+// race (races.cpp).
 void shared_read(const Thread& thread, const void* from, size_t bytes, const void* code);
 void shared_write(const Thread& thread, const void* to, size_t bytes, const void* code);
 void shared_atomic(const Thread& thread, void* at, size_t bytes, const void* code);

@@ -20,8 +20,8 @@ struct Access {
   uint32_t time : 20, thread : 10, bytes : 2;
   uint32_t code = 0;  // offset in the program
 };
-// Two readers are kept, the first and the latest of others: a writer that races with any of several readers almost
-// always races with one of these.
+// Two readers are kept, the first and the latest of others: a writer that races with any of several readers
+// almost always races with one of these.
 struct Cell {
   Access write, read, other_read, atomic;
   int pending = 0;  // cp.async that still write it

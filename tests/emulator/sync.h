@@ -22,8 +22,8 @@ using Collective = void (*)(void* context, const void* const* in, void* const* o
 void meet(uint32_t mask, const char* name, Place place, const void* in, void* out, Collective function,
           void* context);
 
-// The same, typed: every lane gives an In and gets an Out. compute(const In* const* in, Out* const* out, mask),
-// both indexed by lane; what is not in the mask is null.
+// The same, typed: every lane gives an In and gets an Out. compute(const In* const* in, Out* const* out,
+// mask), both indexed by lane; what is not in the mask is null.
 template <class Out, class In, class Compute>
 Out warp_exchange(uint32_t mask, const char* name, Place place, const In& in, Compute compute) {
   Out out{};

@@ -12,7 +12,8 @@ std::string sticky;  // the report of the kernel that faulted
 thread_local cudaError_t last_error = cudaSuccess;
 std::map<const void*, int> shared_limits;  // cudaFuncSetAttribute
 
-// CUDA programming guide, "Technical Specifications per Compute Capability": shared memory a block may ask for.
+// CUDA programming guide, "Technical Specifications per Compute Capability": shared memory a block may ask
+// for.
 size_t shared_bytes_optin() {
   switch (options().architecture) {
     case 70:

@@ -1,5 +1,5 @@
-// Device memory: one reserved range of addresses, handed out once and never again, so that a freed pointer stays
-// wrong. Beside each byte lies a mark: allocated, and written.
+// Device memory: one reserved range of addresses, handed out once and never again, so that a freed pointer
+// stays wrong. Beside each byte lies a mark: allocated, and written.
 #include <sys/mman.h>
 
 #include <cstring>

@@ -13,7 +13,8 @@ using Guard = std::lock_guard<std::recursive_mutex>;
 
 using Operation = std::function<void()>;
 
-// Remembers a failure for cudaGetLastError and returns it; success gives the device's sticky error if it has one.
+// Remembers a failure for cudaGetLastError and returns it; success gives the device's sticky error if it has
+// one.
 cudaError_t result(cudaError_t error);
 // Queues work: now, when something waits for it (late), or into the graph that the stream is captured for.
 cudaError_t submit(cudaStream_t stream, Operation operation);
