@@ -153,7 +153,7 @@ TEST(EmulatorBugs, DivergentBarrier) {
 }
 
 TEST(EmulatorBugs, DivergentWarp) {
-  expect_report({"__shfl_down_sync at ", " exited"}, [] { reduce_with(Bug::kExitedLanes); });
+  expect_report({"__shfl_down_sync at ", "has exited"}, [] { reduce_with(Bug::kExitedLanes); });
   expect_report({"diverge", "__shfl_xor_sync"}, [] { reduce_with(Bug::kTwoCollectives); });
 }
 

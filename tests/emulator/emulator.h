@@ -9,13 +9,13 @@
 // Checks. All of them end the launch and leave a report: kernel, block, thread, file and line.
 //   always                  barriers that not every thread reaches, reached at different lines, or used with
 //                           two thread counts; warp collectives whose lanes disagree or have exited;
-//                           deadlock; writes into the red zones around shared arrays; misuse of cp.async,
-//                           ldmatrix, mma
+//                           deadlock; writes into the red zones around shared arrays; misuse and
+//                           misalignment of atomics, cp.async, ldmatrix, stmatrix, wmma
 //   instrumented kernels    races on shared memory (a write and another access, by two threads, that no
 //                           barrier orders; only barriers and __syncwarp order memory, shuffles do not);
 //                           accesses of shared bytes that a cp.async still writes; reads of shared or device
 //                           memory that nobody wrote; accesses outside of allocations, to freed memory, to
-//                           host memory, to another thread's locals; misaligned accesses
+//                           host memory, to another thread's locals
 //   AddressSanitizer        accesses outside of shared arrays and allocations, with its own report
 // "Instrumented" means compiled with -fsanitize=thread but linked without its run time: hooks.cpp takes the
 // calls that the compiler emits at each load and store. Kernels compiled with -g get the line of both
@@ -27,7 +27,8 @@
 // Shared memory starts as 0xff bytes (NaN in every float type) for each block, and so does device memory.
 //
 // What it cannot show: time, registers, bank conflicts, whether the inline assembly says what its twin does,
-// rounding inside tensor cores, races between blocks (they run one after another, in a drawn order).
+// rounding inside tensor cores, races on device memory (of shared memory only), misaligned ordinary accesses
+// (UBSan's build finds those).
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -18,7 +18,7 @@ namespace {
 // Rounds in which threads only gave way to each other, before that counts as a hang.
 constexpr int kIdleRounds = 100000;
 
-// Unwinds the stack of the thread that faulted; the others are dropped where they stand.
+// Unwinds the stack of the thread that faulted, for leak checkers; the others are dropped where they stand.
 struct Unwind {};
 
 void thread_main() {
@@ -193,6 +193,9 @@ void fault(const std::string& what) {
   checking = false;
   if (!machine.current) throw Fault{report(what)};
   machine.fault = report(what);
+  // The compiler takes it that its calls to the hooks do not throw: where there are any, this stack is
+  // dropped too.
+  if (instrumented()) machine.current->fiber.suspend();
   throw Unwind{};
 }
 
