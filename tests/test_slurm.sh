@@ -93,7 +93,7 @@ warned() {
       check "$name: no checkpoint" test -s "runs/$name/latest"
       check "$name: does not say where it stopped" grep -q 'stopped by SIGUSR2 after step' "$name-$job.out"
       complete "$job" "$name" 1
-      check "$name: did not go on" grep -q "^resumed runs/$name/" "$name-$job.out"
+      check "$name: did not go on" grep -q "resumed runs/$name/" "$name-$job.out"
     done
   done
 
@@ -108,7 +108,7 @@ requeued() {
     until_ok 30 steps "runs/$name" 60 || wrong "$name does not train"
     scontrol requeue "$job"
     complete "$job" "$name" 1
-    check "$name: did not go on" grep -q "^resumed runs/$name/" "$name-$job.out"
+    check "$name: did not go on" grep -q "resumed runs/$name/" "$name-$job.out"
   done
 
 }
@@ -124,7 +124,7 @@ cancelled() {
   check "cancelled: a rank is left" test -z "$(pgrep -f "train .*--out runs/cancelled ")"
   again=$(LAUNCH=mpirun submit cancelled --checkpoint-every 10)
   complete "$again" cancelled 0
-  check "cancelled: the next job did not go on" grep -q '^resumed runs/cancelled/' "cancelled-$again.out"
+  check "cancelled: the next job did not go on" grep -q 'resumed runs/cancelled/' "cancelled-$again.out"
 }
 
 # A real time limit of one minute, warned a minute ahead: Slurm looks at its jobs every 30 s. A step takes 0.4 s here.
