@@ -27,11 +27,11 @@ if command -v cmake >/dev/null; then
   printf '3.20\n%s\n' "$(cmake --version | sed -n '1s/.* //p')" | sort -VC || need+=("cmake 3.20 or newer")
 else need+=("cmake 3.20 or newer (python3 -m pip install --user cmake ninja)"); fi
 if command -v mpirun >/dev/null; then row MPI "$(first_line mpirun --version)"; else need+=("an MPI, such as openmpi, for several ranks"); fi
-if command -v srun >/dev/null; then
+if command -v srun >/dev/null && sinfo -h >/dev/null 2>&1; then
   kinds=$(srun --mpi=list 2>&1 | tr '\n\t' '  ')
   row Slurm "$(first_line srun --version); srun --mpi=pmix: $([[ $kinds == *pmix* ]] && echo "there" || echo "not there, use mpirun")"
   row partitions "$(sinfo -h -o '%P %l %G' 2>/dev/null | sort -u | paste -sd ';' | sed 's/;/; /g')"
-else row Slurm "none: jobs/ghc.sh"; fi
+else row Slurm "none that answers: jobs/ghc.sh"; fi
 if command -v nvcc >/dev/null; then row CUDA "$(nvcc --version | sed -n 's/.*release/release/p')"; else row CUDA "no nvcc"; fi
 if command -v nvidia-smi >/dev/null; then row GPUs "$(nvidia-smi --query-gpu=name,compute_cap --format=csv,noheader 2>&1 | sort | uniq -c | paste -sd ';')"
 else row GPUs "none seen here"; fi

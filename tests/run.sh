@@ -200,7 +200,7 @@ else
   skip "clang-format: version 14 is not there"
 fi
 if command -v shellcheck >/dev/null; then
-  if find . -path './build*' -prune -o \( -name '*.sh' -o -path ./.ci/run \) -print0 | xargs -0 shellcheck -x; then pass "shellcheck"
+  if find . -path './build*' -prune -o \( -name '*.sh' -o -name '*.sbatch' -o -path ./.ci/run \) -print0 | xargs -0 shellcheck -x; then pass "shellcheck"
   else fail "shellcheck"; fi
 else
   skip "shellcheck: not there"
@@ -208,6 +208,6 @@ fi
 
 section "left out"
 echo "CUDA: this version has no GPU kernels yet; nothing is compiled by nvcc and no GPU is used"
-echo "MPI: ranks of one machine under mpirun; several machines and srun --mpi=pmix are not tried"
+echo "MPI: ranks of one machine under mpirun; several nodes and srun --mpi=pmix are simulated (tests/test_slurm.sh)"
 echo "Downloads: FetchContent's network access is untested; tests/test_fetch.sh gives it local sources"
 finish
