@@ -41,7 +41,7 @@ for file in config.toml metrics.jsonl summary.json latest best.safetensors; do
 done
 while read -r path; do check "README.md names $path" test -e "$here/../$path"; done < <(
   grep -oE '(include|kernels|src|tests|bench|jobs|docs|cmake|[.]ci)/[A-Za-z0-9_/.]+[A-Za-z_/]' "$readme" | grep -v '^bench/bench_' | sort -u)
-options=$("$convoy" train --help; "$convoy" eval --help; "$convoy" predict --help; "$convoy" summary --help)
+options=$(for command in train eval predict summary plan bench-schemes; do "$convoy" $command --help; done)
 while read -r option; do check "README.md names $option" grep -qE "^  ${option}[ ,]" <<<"$options"; done < <(
   grep -vE 'cmake|FETCHCONTENT|srun|SBATCH' "$readme" | grep -oE '(^|[ `(])--[a-z][a-z-]+' | tr -d ' `(' | grep -vE '^--(help|preset|build)$' | sort -u)
 finish
