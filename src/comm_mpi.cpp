@@ -65,8 +65,7 @@ class MpiCommunicator final : public Communicator {
   MpiCommunicator(MpiCalls& calls, MPI_Comm comm, int rank, int world)
       : Communicator(rank, world),
         calls_(calls),
-        comm_(comm),
-        piece_(std::max<int64_t>(1, kStagingBytes / (8 * std::max(1, world - 1)))),
+        piece_(std::max<int64_t>(1, kStagingBytes / (int64_t{8} * std::max(1, world - 1)))),
         exchange_{MpiRequests(calls, comm), MpiRequests(calls, comm)},
         sums_(calls, comm) {}
 
@@ -209,7 +208,6 @@ class MpiCommunicator final : public Communicator {
   }
 
   MpiCalls& calls_;
-  MPI_Comm comm_;  // freed by MPI_Finalize
   int64_t piece_;  // elements of one rank that are in flight at a time
   MpiRequests exchange_[2], sums_;
   std::unique_ptr<float[]> staging_;

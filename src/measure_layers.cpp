@@ -90,6 +90,7 @@ std::vector<double> measure(const Net& net, const Plan& plan, Team& team, const 
     std::vector<double> own(rounds[0].size());
     for (size_t i = 0; i < own.size(); ++i) {
       std::vector<double> values;
+      values.reserve(rounds.size());
       for (const std::vector<double>& round : rounds) values.push_back(round[i]);
       own[i] = median(values);
     }
