@@ -100,7 +100,7 @@ void apply_row(Exec& ex, const DropoutKey& key, const Mask& m) {
     const int64_t offset =
         4 * counter - key.first_unit;  // of the block's first unit in this row; may be -3 to -1
     const int64_t first = larger(offset, 0), last = smaller(offset + 4 * kCounters, m.units);
-    m.apply(n * m.units + first, n * m.units + last, words + first - offset);
+    m.apply(n * m.units + first, n * m.units + last, words + (first - offset));
   });
 }
 

@@ -237,6 +237,7 @@ Need measure(const Model& m, int threads, const std::vector<int64_t>& train_rows
   const int64_t elements = arena_elements(m, false);
   for (int k = 0; k < state_kinds(m.options); ++k) state[k] = View(kMeasuring, DType::kF32, {elements});
   Bindings b = make_bindings(m, in, kMeasuring, kMeasuring, kMeasuring, state, threads);
+  b.scalars = reinterpret_cast<const StepScalars*>(kMeasuring);
   Need need;
   MemoryReport& r = need.memory;
   r.parameters = elements * 4;
