@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <mutex>
 #include <sstream>
 
 #include "average.h"
@@ -54,26 +53,6 @@ std::string mode_text(const Settings& s) {
   if (s.parallel == "data") return "data-parallel";
   return text(s.parallel == "hybrid" ? "hybrid" : "model-parallel", ", scheme ", s.scheme,
               s.fc_update == "pass" ? ", fully connected layers updated each pass" : "");
-}
-
-// What must be the same for all workers of a run.
-std::vector<std::pair<std::string, std::string>> run_facts(const Settings& settings, const DataSets& data,
-                                                           const Exec& exec) {
-  std::vector<std::pair<std::string, std::string>> facts = {
-      {"version", version()},
-      {"commit", commit()},
-      {"kernels", exec.backend->name},
-      {"net", net_text(adapt_net(load_net(settings.model), data.train.image, data.train.classes))},
-      {"settings", config_text(settings)},
-      {"training images", text(data.train.count())},
-      {"test images", text(data.test.count())},
-      {"classes", text(data.train.classes)}};
-  for (const DataSet* set : {&data.train, &data.test}) {
-    uint64_t hash = 14695981039346656037u;  // FNV-1a
-    for (const int32_t label : set->labels) hash = (hash ^ static_cast<uint32_t>(label)) * 1099511628211u;
-    facts.emplace_back(text("hash of the labels of ", set->name), text(hash));
-  }
-  return facts;
 }
 
 bool has_summary(const std::string& dir) {
@@ -455,37 +434,6 @@ void TrainingRun::finish() {
   std::printf("run directory: %s\ntry next:\n", dir_.c_str());
   for (const std::string& command : next_commands(settings_, dir_)) std::printf("  %s\n", command.c_str());
   std::fflush(stdout);
-}
-
-int command_train(const Settings& settings) {
-  catch_signals();  // one that comes while data is loaded ends the run after its first step
-  WorkersOptions options;
-  options.workers = settings.workers;
-  options.threads = settings.threads;
-  options.isa = settings.isa;
-  options.link_gbps = settings.link_gbps;
-  options.link_us = settings.link_us;
-  std::once_flag loaded;  // once a process: workers that are threads share the images
-  std::optional<DataSets> data;
-  return run_workers(options, [&](Team& team, const Exec& exec) {
-    std::call_once(loaded, [&] {
-      data = load_data(data_options(settings));
-      apply_normalization(settings, data->normalization);
-    });
-    check_agreement(team, run_facts(settings, *data, exec));
-    RunDir dir;
-    if (team.rank() == 0) dir = choose_run_dir(settings);
-    Exec compute = exec;
-    dir.from = text_from_leader(team, compute, dir.from);
-    TrainingRun run(settings, *data, dir, team, exec);
-    try {
-      return run.run();
-    } catch (...) {
-      dir.lock.reset();  // the process may end in the next line
-      end_team(team);    // while the memory that transfers use is there
-      throw;
-    }
-  });
 }
 
 }  // namespace convoy
