@@ -5,6 +5,7 @@
 
 #include "kernels/add.h"
 #include "kernels/batchnorm.h"
+#include "kernels/cast.h"
 #include "kernels/columns.h"
 #include "kernels/conv.h"
 #include "kernels/cpu_queue.h"
@@ -31,6 +32,8 @@ void copy(Exec&, void* to, const void* from, int64_t bytes) {
 }  // namespace
 
 const Backend kTable = {CONVOY_NAME(CONVOY_CPU),
+                        cpu_alloc,
+                        cpu_release,
                         cpu_alloc,
                         cpu_release,
                         copy,

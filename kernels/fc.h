@@ -4,7 +4,7 @@
 //   backward data     dx[n,d] = sum over f of dy[n,f] · w[f,d], then dx = 0 where mask <= 0
 //   backward weights  dw[f,d] (+)= sum over n of dy[n,f] · x[n,d],  db[f] (+)= sum over n of dy[n,f]
 //
-// x[N,D], w[F,D], y[N,F], f32 on the CPU; x, y, dx, dy may be column ranges of wider matrices (row stride), w
+// x[N,D], w[F,D], y[N,F], f32 on the CPU; on CUDA f32, bf16 or f16, and y and dx may be f32 where the others are not; x, y, dx, dy may be column ranges of wider matrices (row stride), w
 // and dw are contiguous. An x of rank 4 is read as [N, H·W·C]. N and F may be 0
 // (dx is zeros without outputs). No aliasing.
 #pragma once

@@ -23,6 +23,8 @@ struct SgdUpdate {
   Out w;
   In g;
   Out velocity;  // empty when momentum is 0
+  Out low;       // on CUDA: w in bf16 or f16 too, for the operations that read it; or empty
+  In skip;       // on CUDA: i32 [1], nothing is updated unless it is 0; or empty
 };
 
 struct AdamwUpdate {
@@ -33,6 +35,8 @@ struct AdamwUpdate {
   Out w;
   In g;
   Out m, v;
+  Out low;
+  In skip;
 };
 
 // out[0] = sum of x², added up in double over fixed chunks.

@@ -64,4 +64,17 @@ const Mpi* mpi() {
 }
 #endif
 
+#ifdef CONVOY_HAS_CUDA
+namespace cuda {
+extern const Cuda kCuda;
+}
+const Cuda* find_cuda() {
+  return &cuda::kCuda;
+}
+#else
+const Cuda* find_cuda() {
+  return nullptr;
+}
+#endif
+
 }  // namespace convoy

@@ -4,6 +4,7 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -15,6 +16,7 @@
 
 #include "convoy/backend.h"
 #include "convoy/tensor.h"
+#include "test_device.h"
 
 namespace convoy::reference {
 
@@ -81,6 +83,30 @@ class Random {
   std::mt19937 engine_;
 };
 
+// ---- bf16 and f16: 8 and 11 bits of significand, the smallest normal numbers 2^-126 and 2^-14.
+inline double half_unit(DType dtype) {
+  return dtype == DType::kBF16 ? 0x1p-8 : dtype == DType::kF16 ? 0x1p-11 : kUnit;
+}
+inline double from_half(DType dtype, uint16_t bits) {
+  const int mantissa_bits = dtype == DType::kBF16 ? 7 : 10, bias = dtype == DType::kBF16 ? 127 : 15;
+  const int exponent = (bits & 0x7fff) >> mantissa_bits, mantissa = bits & ((1 << mantissa_bits) - 1);
+  const double sign = bits & 0x8000 ? -1 : 1;
+  if (exponent == 2 * bias + 1) return mantissa != 0 ? std::nan("") : sign * HUGE_VAL;
+  const int whole = exponent > 0 ? mantissa + (1 << mantissa_bits) : mantissa;
+  return sign * std::ldexp(whole, (exponent > 0 ? exponent : 1) - bias - mantissa_bits);
+}
+inline uint16_t to_half(DType dtype, double value) {
+  const int mantissa_bits = dtype == DType::kBF16 ? 7 : 10, bias = dtype == DType::kBF16 ? 127 : 15;
+  const int largest = (2 * bias + 1) << mantissa_bits;  // infinity
+  const int sign = std::signbit(value) ? 0x8000 : 0;
+  if (std::isnan(value)) return static_cast<uint16_t>(sign | largest | 1);
+  if (value == 0 || std::isinf(value)) return static_cast<uint16_t>(sign | (value == 0 ? 0 : largest));
+  const int exponent = std::max(std::ilogb(value), 1 - bias);
+  const double ulps = std::nearbyint(std::ldexp(std::abs(value), mantissa_bits - exponent));
+  const int bits = static_cast<int>(ulps) + ((exponent + bias - 1) << mantissa_bits);
+  return static_cast<uint16_t>(sign | std::min(bits, largest));
+}
+
 // ---- Operands: `shape` elements whose rows lie `row_stride` apart, between guard zones as wide as a kernel
 // may read past the end of an input. Guards, gaps between rows and unset outputs hold a pattern that is a NaN
 // in f32.
@@ -95,7 +121,7 @@ class Array {
         shape_(shape),
         stride_(row_stride > 0 ? row_stride : shape.row()),
         bytes_(shape[0] * stride_ * dtype_bytes(dtype)),
-        memory_(*cpu_backends().back(), DType::kU8, {bytes_ + 2 * kGuard}) {
+        memory_(operand_memory(), DType::kU8, {bytes_ + 2 * kGuard}) {
     poison();
   }
 
@@ -120,14 +146,23 @@ class Array {
     return all;
   }
   double value(int64_t i) const {
-    return dtype_ == DType::kF32   ? double{at<float>(i)}
-           : dtype_ == DType::kI32 ? at<int32_t>(i)
-                                   : at<uint8_t>(i);
+    switch (dtype_) {
+      case DType::kF32:
+        return at<float>(i);
+      case DType::kI32:
+        return at<int32_t>(i);
+      case DType::kU8:
+        return at<uint8_t>(i);
+      default:
+        return from_half(dtype_, half(i));
+    }
   }
+  // Rounded to nearest, ties to even.
   void set(int64_t i, double value) const {
     if (dtype_ == DType::kF32) at<float>(i) = static_cast<float>(value);
     if (dtype_ == DType::kI32) at<int32_t>(i) = static_cast<int32_t>(value);
     if (dtype_ == DType::kU8) at<uint8_t>(i) = static_cast<uint8_t>(value);
+    if (dtype_ == DType::kBF16 || dtype_ == DType::kF16) half(i) = to_half(dtype_, value);
   }
   template <class F>
   Array& each(const F& make) {
@@ -151,6 +186,9 @@ class Array {
   }
 
  private:
+  uint16_t& half(int64_t i) const {
+    return reinterpret_cast<uint16_t*>(view().data)[i / larger_row() * stride_ + i % larger_row()];
+  }
   int64_t larger_row() const { return shape_.row() > 0 ? shape_.row() : 1; }
   DType dtype_ = DType::kF32;
   Shape shape_;
@@ -232,6 +270,7 @@ void invoke(Exec& ex, void (*operation)(Exec&, const Args&), Support (*query)(co
   Array scratch(DType::kU8, {support.scratch_bytes});
   ex.scratch = scratch.view();
   operation(ex, args);
+  ex.backend->synchronize(ex);
   ex.scratch = View();
   EXPECT_TRUE(scratch.guards_intact())
       << ex.backend->name << " wrote past its scratch of " << support.scratch_bytes;
@@ -247,30 +286,31 @@ struct Output {
   Doubles before = {};
 };
 
-// call(ex) on every table with 1, 2 and 3 threads; outputs are set, guarded, compared with the reference, and
-// with the bits of one thread.
+// call(ex) on every backend in each of its ways; outputs are set, guarded, compared with the reference, and with the
+// bits of the first way.
 inline void check_everywhere(const std::string& title, std::vector<Output> outputs,
                              const std::function<void(Exec&)>& call) {
-  for (const Backend* backend : cpu_backends()) {
-    std::vector<std::vector<unsigned char>> single;
-    for (const int threads : {1, 2, 3}) {
-      const std::string where = title + " (threads " + std::to_string(threads) + ")";
-      const std::string full = text(backend->name, " ", where);
+  for (const Backend* backend : test_backends()) {
+    if (too_large(*backend)) continue;
+    std::vector<std::vector<unsigned char>> first;
+    for (const Way& way : ways(*backend)) {
+      const std::string full = text(backend->name, " ", title, " (", way.name, ")");
       for (Output& o : outputs) {
         o.array->poison();
         for (size_t i = 0; i < o.before.size(); ++i) o.array->set(static_cast<int64_t>(i), o.before[i]);
       }
-      Exec ex = cpu_exec(*backend, threads);
+      Exec ex = test_exec(*backend, way);
       call(ex);
+      backend->synchronize(ex);
+      const bool compare_bits = !first.empty();
       for (size_t i = 0; i < outputs.size(); ++i) {
         const Output& o = outputs[i];
         EXPECT_TRUE(o.array->guards_intact()) << full << " " << o.name << ": wrote outside of its elements";
-        if (threads == 1) {
-          compare(full, o.name, *o.array, o.want);
-          single.push_back(o.array->raw());
+        if (compare_bits) {
+          EXPECT_TRUE(first[i] == o.array->raw()) << full << " " << o.name << ": other bits than the first way";
         } else {
-          EXPECT_TRUE(single[i] == o.array->raw())
-              << full << " " << o.name << ": other bits than with 1 thread";
+          compare(full, o.name, *o.array, o.want);
+          first.push_back(o.array->raw());
         }
       }
       if (testing::Test::HasFailure()) return;  // one rerunnable line, not thousands
@@ -278,10 +318,10 @@ inline void check_everywhere(const std::string& title, std::vector<Output> outpu
   }
 }
 
-// call(ex) must throw Error on every table, with `part` in its text.
+// call(ex) must throw Error on every backend, with `part` in its text.
 inline void expect_error(const std::string& part, const std::function<void(Exec&)>& call) {
-  for (const Backend* backend : cpu_backends()) {
-    Exec ex = cpu_exec(*backend, 1);
+  for (const Backend* backend : test_backends()) {
+    Exec ex = test_exec(*backend);
     try {
       call(ex);
       ADD_FAILURE() << backend->name << ": no error, expected one with '" << part << "'";
@@ -291,11 +331,13 @@ inline void expect_error(const std::string& part, const std::function<void(Exec&
   }
 }
 
-// body(ex) once on every table, with one thread.
+// body(ex) once on every backend, with one thread.
 inline void for_every_table(const std::function<void(Exec&)>& body) {
-  for (const Backend* backend : cpu_backends()) {
-    Exec ex = cpu_exec(*backend, 1);
+  for (const Backend* backend : test_backends()) {
+    if (too_large(*backend)) continue;
+    Exec ex = test_exec(*backend);
     body(ex);
+    backend->synchronize(ex);
   }
 }
 

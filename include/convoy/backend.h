@@ -63,6 +63,7 @@ namespace convoy {
   OP(adamw_update,             AdamwUpdate)           \
   OP(count_nonfinite,          CountNonfinite)        \
   OP(scale,                    ScaleArgs)             \
+  OP(cast,                     CastArgs)              \
   OP(fill,                     FillArgs)
 // clang-format on
 
@@ -106,6 +107,8 @@ struct Backend {
   const char* name;               // "cpu-avx512", ...
   void* (*alloc)(int64_t bytes);  // 64-byte aligned; throws Error naming the bytes when there is no memory
   void (*release)(void* memory);
+  void* (*alloc_host)(int64_t bytes);  // for the host and the device alike; on CUDA pinned
+  void (*release_host)(void* memory);
   void (*copy)(Exec&, void* to, const void* from, int64_t bytes);
   void (*submit)(Exec&,
                  const Task&);  // runs the task in the queue's order (CUDA: at once, it enqueues itself)
@@ -148,7 +151,8 @@ struct StepScalars {
   int64_t epoch = 0;      // keys augmentation
   int64_t first_row = 0;  // row of the global batch that this worker's first row is
   float lr = 0;
-  float gradient_scale = 1;  // 1 / rows of the update: gradients are sums until then
+  float gradient_scale = 1;  // 1 / (rows of the update · loss_scale): gradients are sums until then
+  float loss_scale = 1;      // keeps small gradients above f16's smallest numbers
 };
 
 // The CPU tables of this build that this machine runs, best first; and one by name ("auto", "plain", "avx2",
@@ -161,6 +165,24 @@ const Backend& cpu_backend(const std::string& isa);
 // is needed.
 // A worker that shares the process or the machine with others uses the `first_cpu`-th and following of those.
 Exec cpu_exec(const Backend& backend, int threads, int first_cpu = 0);
+
+// CUDA, in a build that has it.
+struct CudaDevice {
+  std::string name;            // "NVIDIA H200"
+  int major = 0, minor = 0;    // compute capability
+  int64_t bytes = 0, free = 0;  // of its memory
+};
+struct Cuda {
+  const Backend* backend;
+  const char* architectures;  // that the kernels were compiled for: "75 80 86 89 90"; "emulated"
+  int (*devices)();           // how many there are; 0 without a driver
+  CudaDevice (*describe)(int device);
+  // A stream of the device and what the operations on it need: an Exec's queue. The calling thread works with that
+  // device from now on. Throws InputError when the kernels were not compiled for the device.
+  void* (*make_queue)(int device);
+  void (*end_queue)(void* queue);  // once everything on it is done
+};
+const Cuda* find_cuda();  // null: this build has none
 
 // A queue for transfers: a thread that runs tasks in order. After a task that throws, the others are dropped,
 // and wait() and synchronize() rethrow. cpu_queue_exec's result is valid as long as the queue.

@@ -4,6 +4,8 @@
 
 #include <cstring>
 #include <map>
+#include <memory>
+#include <vector>
 
 #include "../address_sanitizer.h"
 #include "../machine.h"
@@ -193,15 +195,25 @@ cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_
       (from_device && !device_range(from, from_pitch * (height - 1) + width))) {
     return result(cudaErrorInvalidValue);
   }
-  return submit(stream, [=] {
+  // Memory that is not pinned: what is read of it is taken before the call returns, and what is written to it is there
+  // when it returns.
+  std::shared_ptr<std::vector<char>> taken;
+  if (!from_device && to_device) {
+    const char* first = static_cast<const char*>(from);
+    taken = std::make_shared<std::vector<char>>(first, first + from_pitch * (height - 1) + width);
+  }
+  const cudaError_t queued = submit(stream, [=] {
+    const char* begin = taken ? taken->data() : static_cast<const char*>(from);
     for (size_t row = 0; row < height; ++row) {
       char* target = static_cast<char*>(to) + row * to_pitch;
-      const char* source = static_cast<const char*>(from) + row * from_pitch;
+      const char* source = begin + row * from_pitch;
       std::memmove(target, source, width);
       if (to_device && from_device) copy_marks(target, source, width);
       if (to_device && !from_device) mark_written(target, width);
     }
   });
+  if (queued == cudaSuccess && from_device && !to_device && !capturing(stream)) finish(stream);
+  return queued;
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
