@@ -32,6 +32,7 @@ void copy(Exec&, void* to, const void* from, int64_t bytes) {
 }  // namespace
 
 const Backend kTable = {CONVOY_NAME(CONVOY_CPU),
+                        true,
                         cpu_alloc,
                         cpu_release,
                         cpu_alloc,

@@ -92,6 +92,7 @@ void run_named(Exec& ex, const Args& args, const char* name, void (*operation)(E
 }  // namespace
 
 const Backend kTable = {"cuda",
+                        false,
                         alloc,
                         release,
                         alloc_host,
@@ -172,6 +173,7 @@ void* make_queue(int device) {
 }  // namespace
 
 extern const Cuda kCuda;
-const Cuda kCuda = {&kTable, CONVOY_CUDA_ARCHITECTURES, devices, describe, make_queue, end_queue};
+const Cuda kCuda = {&kTable,   CONVOY_CUDA_ARCHITECTURES, CONVOY_IS_EMULATED, devices,
+                     describe, make_queue,                end_queue};
 
 }  // namespace convoy::cuda

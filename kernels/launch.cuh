@@ -15,6 +15,7 @@
 #if defined(CONVOY_EMULATED)
 
 #define CONVOY_ARCH 0
+#define CONVOY_IS_EMULATED true
 #define CONVOY_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   ::emulator::launch(#kernel, kernel, grid, block, shared_bytes, stream, __VA_ARGS__)
 #define CONVOY_SHARED(type, name, extents)    \
@@ -25,6 +26,7 @@
 
 #else
 
+#define CONVOY_IS_EMULATED false
 #if defined(__CUDA_ARCH__)
 #define CONVOY_ARCH __CUDA_ARCH__
 #else

@@ -48,10 +48,11 @@ std::vector<uint8_t> all_bytes(Team& team, const void* mine, int64_t bytes, Bloc
   int64_t total = 0;
   for (const int64_t block : blocks) total += block;
   std::vector<uint8_t> all(static_cast<size_t>(std::max<int64_t>(total, 1)));
-  team.transfer->all_gather(team.queue, {Traffic::kOther, "agreement"},
-                            In(static_cast<const uint8_t*>(mine), {bytes}), View(all.data(), {total}),
-                            blocks);
-  team.queue.backend->synchronize(team.queue);
+  Communicator& group = team.host_group != nullptr ? *team.host_group : *team.transfer;
+  Exec& queue = team.host_exec(team.queue);
+  group.all_gather(queue, {Traffic::kOther, "agreement"}, In(static_cast<const uint8_t*>(mine), {bytes}),
+                   View(all.data(), {total}), blocks);
+  queue.backend->synchronize(queue);
   return all;
 }
 

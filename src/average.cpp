@@ -12,6 +12,7 @@ void average_weights(Model& model, Exec& exec) {
     model.team.compute->all_reduce(exec, label, values);
     run(exec, ScaleArgs{1.0f / static_cast<float>(model.team.world()), values});
   }
+  refresh_low(model, exec);
 }
 
 void share_statistics(Model& model, Exec& exec) {

@@ -37,6 +37,8 @@ int command_train(const Settings& settings) {
   options.workers = settings.workers;
   options.threads = settings.threads;
   options.isa = settings.isa;
+  options.device = settings.device;
+  options.transport = settings.transport;
   options.link_gbps = settings.link_gbps;
   options.link_us = settings.link_us;
   std::once_flag loaded;  // once a process: workers that are threads share the images

@@ -15,7 +15,8 @@ struct Totals {
   std::vector<int64_t> confusion;
 };
 
-void add_up(const Model& m, Exec& exec, Totals& totals) {
+void add_up(Model& m, Exec& compute, Totals& totals) {
+  Exec& exec = m.team.host_exec(compute);
   const int world = m.team.world();
   if (world == 1) return;
   const size_t confusion = totals.confusion.size(),
@@ -28,7 +29,7 @@ void add_up(const Model& m, Exec& exec, Totals& totals) {
   std::memcpy(mine + 8, counts, sizeof counts);
   if (confusion > 0) std::memcpy(mine + 32, totals.confusion.data(), confusion * 8);
   const Shape shape{world, static_cast<int64_t>(bytes)};
-  m.team.compute->all_gather(exec, {Traffic::kOther, "gather evaluation"},
+  m.team.host()->all_gather(exec, {Traffic::kOther, "gather evaluation"},
                              In(mine, DType::kU8, shape.with_rows(1)), View(all.data(), DType::kU8, shape),
                              m.report_blocks);
   exec.backend->synchronize(exec);
@@ -50,13 +51,14 @@ void add_up(const Model& m, Exec& exec, Totals& totals) {
 }
 
 // The largest of the workers' votes.
-int32_t agreed(Model& m, Exec& exec, int32_t vote) {
+int32_t agreed(Model& m, Exec& compute, int32_t vote) {
+  Exec& exec = m.team.host_exec(compute);
   const int world = m.team.world();
   if (world == 1) return vote;
   std::vector<int32_t> all(static_cast<size_t>(world));
   int32_t* mine = &all[static_cast<size_t>(m.team.rank())];
   *mine = vote;
-  m.team.compute->all_gather(exec, {Traffic::kOther, "vote"}, View(mine, Shape{1}),
+  m.team.host()->all_gather(exec, {Traffic::kOther, "vote"}, View(mine, Shape{1}),
                              View(all.data(), Shape{world}), m.report_blocks);
   exec.backend->synchronize(exec);
   return *std::max_element(all.begin(), all.end());
@@ -78,7 +80,8 @@ EvaluationReport evaluate(Model& m, Exec& exec, Loader& loader, bool confusion,
     totals.loss += step.loss;
     totals.correct += step.correct;
     totals.rows += step.rows;
-    totals.in_five += std::count_if(m.own_rank.begin(), m.own_rank.begin() + batch->rows,
+    const int32_t* ranks = m.own_rank.view().as<int32_t>();
+    totals.in_five += std::count_if(ranks, ranks + batch->rows,
                                     [](int32_t rank) { return rank < 5; });
     if (!confusion) continue;
     const int32_t* labels = batch->labels.as<int32_t>();

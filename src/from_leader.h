@@ -6,7 +6,7 @@
 
 namespace convoy {
 
-int64_t from_leader(const Team& team, Exec& exec, int64_t value);
-std::string text_from_leader(const Team& team, Exec& exec, const std::string& value);
+int64_t from_leader(Team& team, Exec& exec, int64_t value);
+std::string text_from_leader(Team& team, Exec& exec, const std::string& value);
 
 }  // namespace convoy

@@ -20,6 +20,7 @@
 #include <thread>
 
 #include "comm_mpi.h"
+#include "device.h"
 #include "convoy/backend.h"
 #include "version.h"
 
@@ -63,6 +64,18 @@ std::string isa_of(const Backend& backend) {
   return std::string(backend.name).substr(4);
 }
 
+// CUDA, and what it finds here.
+template <class Line>
+void device_lines(const Line& line) {
+  const Cuda* cuda = find_cuda();
+  const int count = cuda == nullptr ? 0 : cuda->devices();
+  line("CUDA", cuda == nullptr     ? std::string("no: workers compute on the CPU (rebuild with -DCONVOY_CUDA=ON)")
+               : cuda->emulated    ? std::string("emulated on the CPU")
+                                   : text("for compute capabilities ", cuda->architectures));
+  line("CUDA devices", count == 0 ? "none" : text(count));
+  for (int device = 0; device < count; ++device) line(text("device ", device).c_str(), device_text(cuda->describe(device)));
+}
+
 }  // namespace
 
 std::string processor_name() {
@@ -82,7 +95,7 @@ void print_info(std::ostream& out) {
   line("MPI", mpi() == nullptr ? "no: workers are threads (rebuild with -DCONVOY_MPI=ON)" : mpi()->version());
   line("kernels built", CONVOY_INSTRUCTION_SETS);
   out << "\n";
-  line("devices", "cpu (this version has no GPU code)");
+  device_lines(line);
   line("CPU", processor_name());
   line("vector features", vector_features());
   std::string usable;

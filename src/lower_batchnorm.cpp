@@ -32,7 +32,7 @@ void Lowering::forward(int i, const BatchNorm& spec) {
     args.mean = parameter(i, ParameterSpec::kRunningMean);
     args.m2 = parameter(i, ParameterSpec::kRunningVar);
     args.count = 1;
-    args.y = buffer(DType::kF32, x.shape);
+    args.y = activation(x.shape);
     out(last) = args.y;
     emit(program.forward, i, args, {x, args.residual, args.y}, args.y);
     return;
@@ -51,7 +51,7 @@ void Lowering::forward(int i, const BatchNorm& spec) {
   args.mean = mean;
   args.m2 = m2;
   args.count = (merge ? global_rows_ : rows_) * pixels;
-  args.y = buffer(DType::kF32, x.shape);
+  args.y = activation(x.shape);
   out(last) = args.y;
   emit(program.forward, i, args, {x, mean, m2, args.residual, args.y}, args.y);
   if (args.count > 0)

@@ -46,7 +46,7 @@ bool is_2x2(const MaxPool& p) {
 }  // namespace
 
 void Lowering::forward(int i, const Input& in) {
-  const View y = buffer(DType::kF32, {rows_, in.h, in.w, in.c});
+  const View y = activation({rows_, in.h, in.w, in.c});
   NormalizeArgs args;
   args.scalars = b_.scalars;
   if (training_ && b_.options->augment) {
@@ -70,7 +70,7 @@ void Lowering::forward(int i, const Conv& conv) {
   ConvForward args;
   args.shape = shape;
   args.x = x;
-  args.w = parameter(i, ParameterSpec::kWeight);
+  args.w = weight(i);
   args.epilogue.bias = parameter(i, ParameterSpec::kBias);
   const int activated = fuse_relu(i, &args.epilogue.relu);
   const bool relu = args.epilogue.relu;
@@ -81,18 +81,18 @@ void Lowering::forward(int i, const Conv& conv) {
     ConvForward pooled = args;
     const Shape y{rows_, shape.P() / 2, shape.Q() / 2, shape.K};
     static std::byte some{};
-    pooled.y = View(&some, DType::kF32, y);
+    pooled.y = View(&some, dtype_, y);
     pooled.pool_index = View(&some, DType::kU8, y);
     if (supported(pooled)) {
       last = pool;
       fused_[static_cast<size_t>(pool)] = true;
       relu_output_[static_cast<size_t>(activated)] = false;  // the un-pooling applies the mask
-      pooled.y = buffer(DType::kF32, y);
+      pooled.y = activation(y);
       pooled.pool_index = buffer(DType::kU8, y);
       args = pooled;
     }
   }
-  if (last == activated) args.y = buffer(DType::kF32, shape.y());
+  if (last == activated) args.y = activation(shape.y());
   out(last) = args.y;
   const View index = args.pool_index;
   emit(program.forward, i, args, {x, args.y, index}, args.y);
@@ -105,7 +105,7 @@ void Lowering::forward(int i, const Conv& conv) {
       unpool.index = index;
       unpool.dy = dy;
       if (relu) unpool.mask = out(last);
-      unpool.dx = buffer(DType::kF32, shape.y());
+      unpool.dx = activation(shape.y());
       emit(program.backward, last, unpool, {index, dy, unpool.mask, unpool.dx}, unpool.dx);
       dy = unpool.dx;
     }
@@ -114,7 +114,7 @@ void Lowering::forward(int i, const Conv& conv) {
     emit(program.backward, i, weights, {x, dy}, weights.dw);
     if (!wants_gradient(from)) return;
     const In mask = whole_mask_for(from);
-    const ConvBackwardData data{shape, dy, parameter(i, ParameterSpec::kWeight), new_whole_gradient(from),
+    const ConvBackwardData data{shape, dy, weight(i), new_whole_gradient(from),
                                 mask};
     emit(program.backward, i, data, {dy, data.dx, mask}, data.dx);
     arrive_whole(from, data.dx, !mask.empty());
@@ -126,11 +126,12 @@ void Lowering::forward(int i, const Fc& fc) {
   const View x = as_matrix(whole(from));
   FcForward args;
   args.x = x;
-  args.w = parameter(i, ParameterSpec::kWeight);
+  args.w = weight(i);
   args.epilogue.bias = parameter(i, ParameterSpec::kBias);
   const int last = fuse_relu(i, &args.epilogue.relu);
   const bool relu = args.epilogue.relu;
-  args.y = buffer(DType::kF32, {rows_, own_outputs(i, fc.outputs)});
+  const bool logits = last + 1 == static_cast<int>(b_.net->layers.size()) && !relu;  // the loss is computed of f32
+  args.y = buffer(logits ? DType::kF32 : dtype_, {rows_, own_outputs(i, fc.outputs)});
   out(last) = args.y;
   emit(program.forward, i, args, {x, args.y}, args.y);
 
@@ -142,7 +143,7 @@ void Lowering::forward(int i, const Fc& fc) {
     if (!wants_gradient(from)) return;
     const In mask = whole_mask_for(from);
     const View dx = new_whole_gradient(from);
-    const FcBackwardData data{dy, parameter(i, ParameterSpec::kWeight), as_matrix(dx), as_matrix(mask)};
+    const FcBackwardData data{dy, weight(i), as_matrix(dx), as_matrix(mask)};
     emit(program.backward, i, data, {dy, dx, mask}, dx);
     arrive_whole(from, dx, !mask.empty());
   });
@@ -154,7 +155,7 @@ void Lowering::forward(int i, const MaxPool& pool) {
   MaxPoolForward args;
   args.shape = pool_shape(x.shape, pool);
   args.x = x;
-  args.y = buffer(DType::kF32, args.shape.y());
+  args.y = activation(args.shape.y());
   if (training_) args.index = buffer(DType::kU8, args.shape.y());
   out(i) = args.y;
   emit(program.forward, i, args, {x, args.y, args.index}, args.y);
@@ -181,7 +182,7 @@ void Lowering::forward(int i, const AveragePool& pool) {
   AveragePoolForward args;
   args.shape = pool_shape(x.shape, window);
   args.x = x;
-  args.y = buffer(DType::kF32, args.shape.y());
+  args.y = activation(args.shape.y());
   out(i) = args.y;
   emit(program.forward, i, args, {x, args.y}, args.y);
 
@@ -197,7 +198,7 @@ void Lowering::forward(int i, const Relu&) {
   const int from = layer(i).inputs[0];
   const View x = out(from);
   relu_output_[static_cast<size_t>(i)] = true;
-  const View y = buffer(DType::kF32, x.shape);
+  const View y = activation(x.shape);
   out(i) = y;
   emit(program.forward, i, ReluForward{x, y}, {x, y}, y);
   backward_.push_back([=] {
@@ -209,7 +210,7 @@ void Lowering::forward(int i, const Relu&) {
 
 void Lowering::forward(int i, const Sigmoid&) {
   const int from = layer(i).inputs[0];
-  const View x = out(from), y = buffer(DType::kF32, x.shape);
+  const View x = out(from), y = activation(x.shape);
   out(i) = y;
   emit(program.forward, i, SigmoidForward{x, y}, {x, y}, y);
   backward_.push_back([=] {
@@ -222,7 +223,7 @@ void Lowering::forward(int i, const Sigmoid&) {
 
 void Lowering::forward(int i, const Tanh&) {
   const int from = layer(i).inputs[0];
-  const View x = out(from), y = buffer(DType::kF32, x.shape);
+  const View x = out(from), y = activation(x.shape);
   out(i) = y;
   emit(program.forward, i, TanhForward{x, y}, {x, y}, y);
   backward_.push_back([=] {
@@ -255,7 +256,7 @@ void Lowering::forward(int i, const Dropout& dropout) {
     key.columns = own_columns(i).count;
     key.unsplit_columns = channels_of(i);
   }
-  const View y = buffer(DType::kF32, x.shape);
+  const View y = activation(x.shape);
   out(i) = y;
   emit(program.forward, i, DropoutForward{key, x, y}, {x, y}, y);
   backward_.push_back([=] {
@@ -269,7 +270,7 @@ void Lowering::forward(int i, const Dropout& dropout) {
 void Lowering::forward(int i, const Add&) {
   const int a = layer(i).inputs[0], b = layer(i).inputs[1];
   const View x = split(i) ? own(a) : out(a), other = split(i) ? own(b) : out(b);
-  AddArgs args{x, other, buffer(DType::kF32, x.shape), false};
+  AddArgs args{x, other, activation(x.shape), false};
   const int last = fuse_relu(i, &args.relu);
   out(last) = args.y;
   emit(program.forward, i, args, {args.a, args.b, args.y}, args.y);
@@ -284,7 +285,7 @@ void Lowering::forward(int i, const Add&) {
 // The window runs over channels: all of them are needed, and this worker's are kept.
 void Lowering::forward(int i, const Lrn& lrn) {
   const int from = layer(i).inputs[0];
-  const View x = whole(from), y = buffer(DType::kF32, x.shape);
+  const View x = whole(from), y = activation(x.shape);
   const LrnWindow window{lrn.window, lrn.alpha, lrn.beta, lrn.k};
   emit(program.forward, i, LrnForward{window, x, y}, {x, y}, y);
   out(i) = split(i) ? slice(program.forward, i, y) : y;

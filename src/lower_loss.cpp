@@ -1,5 +1,6 @@
 // The two ends that are not layers: the loss and the update.
 #include "kernels/add.h"
+#include "kernels/fill.h"
 #include "kernels/sgd.h"
 #include "kernels/softmax.h"
 #include "lowering.h"
@@ -11,7 +12,7 @@ void Lowering::loss() {
   const bool whole_loss = !split(last) || !training_ || b_.options->loss == Loss::kSoftmax;
   const View z = whole_loss ? whole(last) : out(last);
   const View logits = z.reshaped({rows_, z.shape.row()});
-  const View dx = training_ ? buffer(DType::kF32, logits.shape) : View();
+  const View dx = training_ ? activation(logits.shape) : View();
   const View row_loss = buffer(DType::kF32, {rows_});
   const View labels = (half_ == Half::kSplit ? b_.slot.labels : b_.labels).slice_rows(0, rows_);
   program.logits = logits;
@@ -20,10 +21,11 @@ void Lowering::loss() {
   View row_rank;
   if (whole_loss) row_rank = buffer(DType::kI32, {rows_});
   if (b_.options->loss == Loss::kSoftmax) {
-    const SoftmaxCrossEntropy args{logits, labels, dx, row_loss, row_rank};
+    const SoftmaxCrossEntropy args{logits, labels, dx, row_loss, row_rank, loss_scalars()};
     emit(program.forward, last, args, {logits, dx, row_loss, row_rank}, row_loss);
   } else {
     LogisticCrossEntropy args{logits, labels, dx, row_loss, row_rank};
+    args.scalars = loss_scalars();
     if (!whole_loss) {
       args.first_class = own_columns(last).first;
       args.classes = channels_of(last);
@@ -71,8 +73,18 @@ void Lowering::norm() {
   emit_update(AddArgs{front, split_half, front, false});
 }
 
+// A row whose loss is not finite has no finite gradient either, and the last layer's gradients are sums over all rows.
+void Lowering::guard() {
+  for (size_t s = b_.specs.size(); s-- > 0;) {
+    if (b_.gradients[s].empty()) continue;
+    emit_update(CountNonfinite{b_.gradients[s], b_.skip});
+    return;
+  }
+}
+
 // Optimizers run over this half's part of the arenas. The front half is updated first: it makes the norm.
 void Lowering::update() {
+  if (!b_.skip.empty() && half_ == Half::kFront) guard();
   for (const auto& running : running_) running();
   const Optimizer& o = b_.options->optimizer;
   if (o.clip_norm > 0 && half_ == Half::kFront) norm();
@@ -87,6 +99,8 @@ void Lowering::update() {
     if (o.clip_norm > 0) args.sum_of_squares = b_.sum_of_squares.slice_rows(0, 1);
     args.w = part(b_.parameter_arena);
     args.g = part(b_.gradient_arena);
+    args.skip = b_.skip;
+    args.low = part(b_.low_arena);
   };
   if (o.kind == OptimizerKind::kSgd) {
     SgdUpdate args;

@@ -51,8 +51,9 @@ View Lowering::whole(int i) {
     if (g.dy.empty()) return;
     Communicator* comm = b_.team.compute;
     const auto widths = share(column_widths(i)), counts = share(column_counts(i));
+    const View dy = converted(program.backward, i, g.dy, DType::kF32);  // sums over workers are of f32
     const View blocks = buffer(DType::kF32, {y.count()}), dx = buffer(DType::kF32, out(i).shape);
-    emit(program.backward, i, ColumnsScatter{g.dy, blocks, widths.get()}, {g.dy, blocks}, blocks);
+    emit(program.backward, i, ColumnsScatter{dy, blocks, widths.get()}, {dy, blocks}, blocks);
     program.blocks.push_back(widths);
     emit_transfer(program.backward, i, {Traffic::kColumns, "scatter columns"},
                   [=](Exec& exec) {
@@ -60,7 +61,7 @@ View Lowering::whole(int i) {
                                          dx.reshaped({dx.count()}), *counts);
                   },
                   {blocks, dx});
-    arrive(i, dx, false, g.masked);
+    arrive(i, converted(program.backward, i, dx, dtype_), false, g.masked);
   });
   return gathered;
 }
@@ -68,7 +69,7 @@ View Lowering::whole(int i) {
 View Lowering::gather_columns(std::vector<Operation>& list, int i, const View& mine, const Shape& shape) {
   Communicator* comm = b_.team.compute;
   const auto widths = share(column_widths(i)), counts = share(column_counts(i));
-  const View blocks = buffer(DType::kF32, {shape.count()}), y = buffer(DType::kF32, shape);
+  const View blocks = buffer(mine.dtype, {shape.count()}), y = buffer(mine.dtype, shape);
   emit_transfer(list, i, {Traffic::kColumns, "gather columns"},
                 [=](Exec& exec) {
                   comm->all_gather(exec, {Traffic::kColumns, "gather columns"}, mine.reshaped({mine.count()}),
@@ -90,19 +91,19 @@ View Lowering::own(int i) {
 View Lowering::slice(std::vector<Operation>& list, int i, const View& from) {
   Shape shape = from.shape;
   shape.dim[static_cast<size_t>(shape.rank - 1)] = own_columns(i).count;
-  const View y = buffer(DType::kF32, shape);
+  const View y = buffer(from.dtype, shape);
   emit(list, i, ColumnsSlice{from, y, own_columns(i).first}, {from, y}, y);
   return y;
 }
 
 View Lowering::embed(std::vector<Operation>& list, int i, const View& columns) {
-  const View x = buffer(DType::kF32, shapes_[static_cast<size_t>(i)].with_rows(rows_));
+  const View x = buffer(columns.dtype, shapes_[static_cast<size_t>(i)].with_rows(rows_));
   emit(list, i, ColumnsEmbed{columns, x, own_columns(i).first}, {columns, x}, x);
   return x;
 }
 
 View Lowering::new_whole_gradient(int i) {
-  return split(i) ? buffer(DType::kF32, whole(i).shape) : new_gradient(i);
+  return split(i) ? activation(whole(i).shape) : new_gradient(i);
 }
 
 void Lowering::arrive_whole(int i, const View& dx, bool masked) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/add.h"
+#include "kernels/cast.h"
 #include "kernels/columns.h"
 #include "kernels/relu.h"
 
@@ -18,6 +19,7 @@ Lowering::Lowering(const Bindings& bindings, Half half, int64_t rows, int64_t gl
       rows_(rows),
       global_rows_(global_rows),
       training_(training),
+      dtype_(b_.options->precision),
       base_(base),
       plan_(plan) {
   const size_t n = b_.net->layers.size();
@@ -76,6 +78,25 @@ View Lowering::parameter(int i, ParameterSpec::Role role) const {
   return {};
 }
 
+View Lowering::weight(int i) const {
+  if (dtype_ == DType::kF32) return parameter(i, ParameterSpec::kWeight);
+  for (size_t s = 0; s < b_.specs.size(); ++s)
+    if (b_.specs[s].layer == i && b_.specs[s].role == ParameterSpec::kWeight) return b_.low_values[s];
+  return {};
+}
+
+const StepScalars* Lowering::loss_scalars() const {
+  if (dtype_ != DType::kF16) return nullptr;
+  return half_ == Half::kSplit ? b_.scalars + 1 : b_.scalars;
+}
+
+View Lowering::converted(std::vector<Operation>& list, int i, const View& from, DType to) {
+  if (from.dtype == to) return from;
+  const View y = buffer(to, from.shape);
+  emit(list, i, CastArgs{from, y}, {from, y}, y);
+  return y;
+}
+
 View Lowering::gradient(int i, ParameterSpec::Role role) const {
   for (size_t s = 0; s < b_.specs.size(); ++s)
     if (b_.specs[s].layer == i && b_.specs[s].role == role) return b_.gradients[s];
@@ -101,9 +122,14 @@ In Lowering::whole_mask_for(int i) {
 }
 
 View Lowering::new_gradient(int i) {
-  const bool home = half_ == Half::kSplit && i == b_.plan->features && grad(i).dy.empty();
+  const bool home = sent_home(i) && grad(i).dy.empty();
   if (home) return b_.slot.dfeatures.slice_rows(0, rows_).reshaped(out(i).shape);
-  return buffer(DType::kF32, out(i).shape);
+  return activation(out(i).shape);
+}
+
+// Sums over workers are of f32: what is sent home is made there, or converted at the end.
+bool Lowering::sent_home(int i) const {
+  return half_ == Half::kSplit && i == b_.plan->features && dtype_ == DType::kF32;
 }
 
 void Lowering::arrive(int i, const View& dx, bool shared, bool masked) {
@@ -114,7 +140,7 @@ void Lowering::arrive(int i, const View& dx, bool shared, bool masked) {
   }
   // Another consumer's share is there: add, into a buffer that nobody else reads. What is sent home stays where it
   // is.
-  const bool home = half_ == Half::kSplit && i == b_.plan->features;
+  const bool home = sent_home(i);
   const View target = home ? g.dy : !shared ? dx : !g.shared ? g.dy : new_gradient(i);
   emit(program.backward, i, AddArgs{g.dy, dx, target, false}, {g.dy, dx, target}, target);
   g = {target, false, false};
@@ -165,14 +191,19 @@ void Lowering::hand_over_features() {
   if (!training_ || !wants_gradient(i)) return;
   program.dfeatures = buffer(DType::kF32, out(i).shape);
   touch(out(i));  // the two are there at the same time
-  grad(i) = {program.dfeatures, false, false};
+  backward_.push_back([=] {
+    grad(i) = {converted(program.backward, i, program.dfeatures, dtype_), false, false};
+  });
 }
 
 void Lowering::hand_back_gradient() {
   const int i = b_.plan->features;
   if (!wants_gradient(i)) return;
   const View dy = grad(i).dy, home = b_.slot.dfeatures.slice_rows(0, rows_).reshaped(dy.shape);
-  if (dy.data != home.data) emit(program.backward, i, ColumnsSlice{dy, home, 0}, {dy, home}, home);
+  if (dtype_ != DType::kF32)
+    emit(program.backward, i, CastArgs{dy, home}, {dy, home}, home);
+  else if (dy.data != home.data)
+    emit(program.backward, i, ColumnsSlice{dy, home, 0}, {dy, home}, home);
 }
 
 void Lowering::build() {

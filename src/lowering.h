@@ -19,7 +19,9 @@ class Lowering {
  private:
   // --- buffers and operations (lowering.cpp)
   View buffer(DType dtype, const Shape& shape);
+  View activation(const Shape& shape) { return buffer(dtype_, shape); }
   void touch(const In& view);  // alive until now
+  View converted(std::vector<Operation>& list, int i, const View& from, DType to);  // itself, or a copy in another dtype
   template <class Args>
   void emit(std::vector<Operation>& list, int layer, const Args& args, std::initializer_list<In> views,
             const In& output);
@@ -34,6 +36,8 @@ class Lowering {
   }
   View parameter(int layer, ParameterSpec::Role role) const;  // empty when the layer has none
   View gradient(int layer, ParameterSpec::Role role) const;
+  View weight(int layer) const;  // in the precision of the activations
+  const StepScalars* loss_scalars() const;  // null: gradients are not scaled
   const Layer& layer(int i) const { return b_.net->layers[static_cast<size_t>(i)]; }
   View& out(int i) { return out_[static_cast<size_t>(i)]; }
   template <class Spec>
@@ -60,6 +64,7 @@ class Lowering {
   void sum_over_workers(std::vector<Operation>& list, int i, const View& view, const char* name);
   void hand_over_features();
   void hand_back_gradient();
+  void guard();
   void norm();
   void update();
 
@@ -93,6 +98,7 @@ class Lowering {
   In mask_for(int i);        // what a consumer of layer i multiplies into its dx, or empty
   In whole_mask_for(int i);  // the same for a consumer of all columns
   View new_gradient(int i);
+  bool sent_home(int i) const;
   void arrive(int i, const View& dx, bool shared,
               bool masked);                // dx is one consumer's share of layer i's gradient
   View masked_gradient(int i, bool relu);  // the gradient before layer i's ReLU
@@ -104,6 +110,7 @@ class Lowering {
   int world_;
   int64_t rows_, global_rows_;
   bool training_;
+  DType dtype_;                // of activations and their gradients
   std::vector<Shape> shapes_;  // of every whole layer, one row
   std::byte* base_;
   const MemoryPlan* plan_;

@@ -4,6 +4,7 @@
 
 #include "convoy/philox.h"
 #include "convoy/train.h"
+#include "kernels/cast.h"
 #include "kernels/fill.h"
 #include "lower.h"
 
@@ -39,15 +40,15 @@ int64_t arena_elements(const Model& m, bool buffers, bool front_only = false) {
 }
 
 // One view a spec, in order, behind each other; empty for those of the other kind.
-std::vector<View> slice(const Model& m, bool buffers, std::byte* arena) {
+std::vector<View> slice(const Model& m, bool buffers, std::byte* arena, DType dtype = DType::kF32) {
   std::vector<View> views;
   for (size_t i = 0; i < m.specs.size(); ++i) {
     if (m.specs[i].buffer() != buffers) {
       views.emplace_back();
       continue;
     }
-    views.emplace_back(arena, DType::kF32, own_shape(m, i));
-    arena += aligned(views.back().count()) * dtype_bytes(DType::kF32);
+    views.emplace_back(arena, dtype, own_shape(m, i));
+    arena += aligned(views.back().count()) * dtype_bytes(dtype);
   }
   return views;
 }
@@ -58,9 +59,9 @@ int state_kinds(const ModelOptions& options) {
   return options.optimizer.momentum != 0 ? 1 : 0;
 }
 
-Tensor zeros(const Backend& backend, Exec& exec, const char* arena, int64_t elements) {
+Tensor zeros(const Backend& backend, Exec& exec, const char* arena, int64_t elements, DType dtype = DType::kF32) {
   try {
-    Tensor tensor(backend, DType::kF32, {elements});
+    Tensor tensor(backend, dtype, {elements});
     run(exec, FillArgs{0, tensor.view()});  // first touched by the threads that will use it
     return tensor;
   } catch (const Error& e) {
@@ -109,7 +110,7 @@ void initialize(Model& model, Exec& exec) {
 
 // Batch, labels and places in the data set, and the normalisation, in one tensor.
 struct InputViews {
-  View pixels, labels, index, pass_labels, mean, stddev, sum_of_squares;
+  View pixels, labels, index, pass_labels, mean, stddev, sum_of_squares, nonfinite, skip;
   int64_t bytes = 0;
 };
 
@@ -140,6 +141,8 @@ InputViews input_views(const Model& m, std::byte* base) {
   v.mean = placer.place(DType::kF32, {in.c});
   v.stddev = placer.place(DType::kF32, {in.c});
   v.sum_of_squares = placer.place(DType::kF32, {2});
+  v.nonfinite = placer.place(DType::kI32, {1});
+  v.skip = placer.place(DType::kI32, {1});
   v.bytes = placer.bytes();
   return v;
 }
@@ -161,7 +164,7 @@ std::vector<Slot> make_slots(const Model& m, const std::vector<std::vector<Pass>
   Placer placer(base);
   for (Slot& slot : slots) {
     const Shape shape = output_shapes(m.net, 1)[static_cast<size_t>(m.plan.features)].with_rows(rows);
-    slot.features = placer.place(DType::kF32, shape);
+    slot.features = placer.place(m.options.precision, shape);
     if (m.options.training && trains_front(m)) slot.dfeatures = placer.place(DType::kF32, shape);
     slot.labels = placer.place(DType::kI32, {rows});
     slot.row_numbers = placer.place(DType::kI32, {rows});
@@ -172,7 +175,8 @@ std::vector<Slot> make_slots(const Model& m, const std::vector<std::vector<Pass>
 
 std::byte* const kMeasuring = reinterpret_cast<std::byte*>(64);  // never read or written
 
-Bindings make_bindings(const Model& m, const InputViews& in, std::byte* parameters, std::byte* gradients,
+Bindings make_bindings(const Model& m, const InputViews& in, std::byte* parameters, std::byte* low,
+                       std::byte* gradients,
                        std::byte* buffers, const View (&state)[2], int threads) {
   Bindings b;
   b.net = &m.net;
@@ -187,12 +191,17 @@ Bindings make_bindings(const Model& m, const InputViews& in, std::byte* paramete
   for (size_t i = 0; i < running.size(); ++i)
     if (!running[i].empty()) b.values[i] = running[i];
   const Shape arena{arena_elements(m, false)};
+  if (m.options.precision != DType::kF32) {
+    b.low_values = slice(m, false, low, m.options.precision);
+    b.low_arena = View(low, m.options.precision, arena);
+  }
   b.gradients = slice(m, false, gradients);
   b.parameter_arena = View(parameters, DType::kF32, arena);
   b.gradient_arena = View(gradients, DType::kF32, arena);
   b.front_elements = arena_elements(m, false, true);
   for (int k = 0; k < 2; ++k) b.state[k] = state[k];
   b.sum_of_squares = in.sum_of_squares;
+  if (!m.backend->host_memory) b.skip = in.skip;
   b.pixels = in.pixels;
   b.labels = in.labels;
   b.index = in.index;
@@ -236,11 +245,12 @@ Need measure(const Model& m, int threads, const std::vector<int64_t>& train_rows
   View state[2];
   const int64_t elements = arena_elements(m, false);
   for (int k = 0; k < state_kinds(m.options); ++k) state[k] = View(kMeasuring, DType::kF32, {elements});
-  Bindings b = make_bindings(m, in, kMeasuring, kMeasuring, kMeasuring, state, threads);
+  Bindings b = make_bindings(m, in, kMeasuring, kMeasuring, kMeasuring, kMeasuring, state, threads);
   b.scalars = reinterpret_cast<const StepScalars*>(kMeasuring);
   Need need;
   MemoryReport& r = need.memory;
   r.parameters = elements * 4;
+  if (m.options.precision != DType::kF32) r.parameters += elements * dtype_bytes(m.options.precision);
   r.gradients = m.options.training ? elements * 4 : 0;
   r.optimizer = elements * 4 * state_kinds(m.options);
   r.buffers = arena_elements(m, true) * 4;
@@ -268,7 +278,7 @@ Need measure(const Model& m, int threads, const std::vector<int64_t>& train_rows
 }
 
 // The programs of a global batch of `rows`.
-Step make_step(Model& m, Bindings& b, int64_t rows, bool training) {
+Step make_step(Model& m, Bindings& b, Exec& exec, int64_t rows, bool training) {
   Step step;
   b.accumulate = false;
   step.front = lower(b, Half::kFront, m.plan.own_rows(rows).count, rows, training, m.activations.view().data);
@@ -276,10 +286,10 @@ Step make_step(Model& m, Bindings& b, int64_t rows, bool training) {
   for (Pass& pass : m.plan.passes(rows)) {
     PassWork work;
     work.slot = static_cast<int>(step.passes.size() % m.slots.size());
-    work.first = static_cast<int64_t>(step.row_numbers.size());
+    work.first = static_cast<int64_t>(step.order.size());
     for (int r = 0; r < m.team.rank(); ++r) work.own_first += pass.rows[static_cast<size_t>(r)];
     const std::vector<int32_t> numbers = rows_of(pass, m.team.world(), rows);
-    step.row_numbers.insert(step.row_numbers.end(), numbers.begin(), numbers.end());
+    step.order.insert(step.order.end(), numbers.begin(), numbers.end());
     b.slot = m.slots[static_cast<size_t>(work.slot)];
     b.accumulate = !step.passes.empty() && !m.plan.options.update_each_pass;
     Program& program = programs[{pass.total, work.slot, b.accumulate}];
@@ -289,6 +299,10 @@ Step make_step(Model& m, Bindings& b, int64_t rows, bool training) {
     work.pass = std::move(pass);
     step.passes.push_back(std::move(work));
   }
+  const auto count = static_cast<int64_t>(step.order.size());
+  if (count == 0) return step;
+  step.row_numbers = Tensor(*m.backend, DType::kI32, {count});
+  m.backend->copy(exec, step.row_numbers.view().data, step.order.data(), count * 4);
   return step;
 }
 
@@ -316,6 +330,10 @@ Model make_model(const Net& net, const Plan& plan, const ModelOptions& options, 
   const int64_t elements = arena_elements(m, false);
 
   m.parameters = zeros(backend, exec, "parameters", elements);
+  if (options.precision != DType::kF32) {
+    CONVOY_CHECK(!backend.host_memory, backend.name, " computes in f32, not in ", dtype_name(options.precision));
+    m.low_parameters = zeros(backend, exec, "weights in low precision", elements, options.precision);
+  }
   m.buffers = zeros(backend, exec, "running statistics", arena_elements(m, true));
   if (options.training) m.gradients = zeros(backend, exec, "gradients", elements);
   View state[2];
@@ -339,9 +357,13 @@ Model make_model(const Net& net, const Plan& plan, const ModelOptions& options, 
   m.pass_labels = in.pass_labels;
   int64_t slot_bytes = 0;
   m.slots = make_slots(m, all_passes(m, train_rows, evaluate_rows), m.exchange.view().data, &slot_bytes);
-  m.own_loss.resize(static_cast<size_t>(plan.rows));
-  m.own_rank.resize(static_cast<size_t>(plan.rows));
-  m.ordered_labels.resize(static_cast<size_t>(plan.batch));
+  m.nonfinite = in.nonfinite;
+  m.skip = in.skip;
+  m.own_loss = Tensor::on_host(backend, DType::kF32, {plan.rows});
+  m.own_rank = Tensor::on_host(backend, DType::kI32, {plan.rows});
+  m.pass_loss = Tensor::on_host(backend, DType::kF32, {plan.batch});
+  m.ordered_labels = Tensor::on_host(backend, DType::kI32, {plan.batch});
+  m.host_scalars = Tensor::on_host(backend, DType::kU8, {static_cast<int64_t>(2 * sizeof(StepScalars))});
   m.reports.resize(static_cast<size_t>(team.world()) * kReportBytes);
   m.report_blocks.assign(static_cast<size_t>(team.world()), 1);
   const auto channels = static_cast<size_t>(net.input().c);
@@ -351,20 +373,26 @@ Model make_model(const Net& net, const Plan& plan, const ModelOptions& options, 
   backend.copy(exec, in.mean.data, options.normalization.mean.data(), in.mean.bytes());
   backend.copy(exec, in.stddev.data, options.normalization.stddev.data(), in.stddev.bytes());
 
-  Bindings b = make_bindings(m, in, m.parameters.view().data, m.gradients.view().data, m.buffers.view().data,
+  Bindings b = make_bindings(m, in, m.parameters.view().data, m.low_parameters.view().data, m.gradients.view().data, m.buffers.view().data,
                              state, exec.threads);
   b.scalars = m.step_scalars();
   m.values = b.values;
   m.gradients_of = b.gradients;
   initialize(m, exec);
-  for (const int64_t rows : train_rows) m.train[rows] = make_step(m, b, rows, true);
-  for (const int64_t rows : evaluate_rows) m.evaluate[rows] = make_step(m, b, rows, false);
+  refresh_low(m, exec);
+  for (const int64_t rows : train_rows) m.train[rows] = make_step(m, b, exec, rows, true);
+  for (const int64_t rows : evaluate_rows) m.evaluate[rows] = make_step(m, b, exec, rows, false);
   return m;
+}
+
+void refresh_low(Model& m, Exec& exec) {
+  const View& low = m.low_parameters.view();
+  if (low.count() > 0) run(exec, CastArgs{m.parameters.view(), low});
 }
 
 MemoryReport Model::memory() const {
   MemoryReport r;
-  r.parameters = parameters.bytes();
+  r.parameters = parameters.bytes() + low_parameters.bytes();
   r.gradients = gradients.bytes();
   r.optimizer = state[0].bytes() + state[1].bytes();
   r.buffers = buffers.bytes();

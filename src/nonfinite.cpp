@@ -9,9 +9,10 @@
 namespace convoy {
 namespace {
 
-int64_t nonfinite_in(Exec& exec, const In& x) {
+int64_t nonfinite_in(const Model& m, Exec& exec, const In& x) {
   int32_t count = 0;
-  run(exec, CountNonfinite{x.reshaped({x.count()}), View(&count, Shape{1})});
+  run(exec, CountNonfinite{x.reshaped({x.count()}), m.nonfinite});
+  exec.backend->copy(exec, &count, m.nonfinite.data, sizeof count);
   exec.backend->synchronize(exec);
   return count;
 }
@@ -25,7 +26,7 @@ struct Found {
 
 Found bad_weight(const Model& m, Exec& exec) {
   for (size_t i = 0; i < m.specs.size(); ++i)
-    if (const int64_t count = nonfinite_in(exec, m.values[i]); count > 0)
+    if (const int64_t count = nonfinite_in(m, exec, m.values[i]); count > 0)
       return {Found::kWeight,
               text(m.specs[i].name, " holds ", count, " NaN or infinite values since the update before")};
   return {};
@@ -36,7 +37,7 @@ void run_and_look(const Model& m, Exec& exec, const std::vector<Operation>& oper
   for (const Operation& operation : operations) {
     operation.run(exec);
     if (operation.output.empty() || found.layer != Found::kNothing) continue;
-    if (const int64_t count = nonfinite_in(exec, operation.output); count > 0)
+    if (const int64_t count = nonfinite_in(m, exec, operation.output); count > 0)
       found = {operation.layer, text("the first layer with NaN or infinite values is ",
                                      m.net.layers[static_cast<size_t>(operation.layer)].name, " (",
                                      operation.name, ", ", count, " of ", operation.output.count(), ")")};
@@ -44,9 +45,10 @@ void run_and_look(const Model& m, Exec& exec, const std::vector<Operation>& oper
 }
 
 // What lies first in the net, of what the workers have found: the others' findings follow from it.
-std::string first_found(const Model& m, Exec& exec, const Found& found) {
+std::string first_found(Model& m, Exec& compute, const Found& found) {
   const int world = m.team.world();
   if (world == 1) return found.what;
+  Exec& exec = m.team.host_exec(compute);
   constexpr int64_t kBytes = 400;
   struct Record {
     int32_t layer;
@@ -59,7 +61,7 @@ std::string first_found(const Model& m, Exec& exec, const Found& found) {
   const auto view = [](Record* records, int64_t rows) {
     return View(reinterpret_cast<std::byte*>(records), DType::kU8, {rows, kBytes});
   };
-  m.team.compute->all_gather(exec, {Traffic::kOther, "gather findings"}, view(&mine, 1),
+  m.team.host()->all_gather(exec, {Traffic::kOther, "gather findings"}, view(&mine, 1),
                              view(all.data(), world), m.report_blocks);
   exec.backend->synchronize(exec);
   const auto first = std::min_element(all.begin(), all.end(),
@@ -80,7 +82,7 @@ void name_nonfinite(Model& m, Exec& exec, const Step& step, int64_t step_number)
     exec.backend->wait(exec, exec.backend->record(m.team.queue));
     const int64_t bytes = work.pass.total * 4;
     exec.backend->copy(exec, slot.labels.data, m.pass_labels.data + work.first * 4, bytes);
-    exec.backend->copy(exec, slot.row_numbers.data, step.row_numbers.data() + work.first, bytes);
+    exec.backend->copy(exec, slot.row_numbers.data, step.row_numbers.view().data + work.first * 4, bytes);
     run_and_look(m, exec, work.program->forward, found);
   }
   std::string what = first_found(m, exec, found);

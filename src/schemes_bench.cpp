@@ -69,7 +69,7 @@ std::vector<TracedWorker> traced_step(Model& model, Exec& exec, const SyntheticB
   if (team.world() > 1) exec.backend->synchronize(team.queue);
   trace_to(nullptr);
   if (team.world() == 1) return {traced_worker(0, trace)};
-  return gather_traces(*team.compute, exec, trace);
+  return gather_traces(*team.host(), team.host_exec(exec), trace);
 }
 
 // All workers of the team, or one alone; the same numbers on each.

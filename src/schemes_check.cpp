@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "convoy/checkpoint.h"
+
 #include "synthetic_batch.h"
 
 namespace convoy {
@@ -36,15 +38,20 @@ OneWorkersWeights::OneWorkersWeights(const Net& net, int64_t batch, const Exec& 
   const Plan plan = make_plan(net, batch);
   Model model = make_model(net, plan, synthetic_options(net), own, {batch}, {});
   const SyntheticBatch data(net, plan);
-  const auto values_of = [&](size_t i) {
-    const View& view = model.values[i];
-    return std::vector<float>(view.f32(), view.f32() + (model.specs[i].buffer() ? 0 : view.count()));
+  using Values = std::vector<std::vector<float>>;
+  const auto all_values = [&] {
+    const HostTensors tensors = host_tensors(model, own);
+    Values values;
+    for (size_t i = 0; i < model.specs.size(); ++i)
+      values.emplace_back(tensors.values[i],
+                          tensors.values[i] + (model.specs[i].buffer() ? 0 : model.values[i].count()));
+    return values;
   };
-  std::vector<std::vector<float>> initial;
-  for (size_t i = 0; i < model.specs.size(); ++i) initial.push_back(values_of(i));
+  const Values initial = all_values();
   const auto keep = [&](std::vector<Tensor>& moment, double part) {
+    Values now = all_values();
     for (size_t i = 0; i < model.specs.size(); ++i) {
-      Tensor tensor{values_of(i), 0};
+      Tensor tensor{std::move(now[i]), 0};
       constexpr double kRounding = std::numeric_limits<float>::epsilon();
       const std::vector<float> zeros(tensor.values.size());
       tensor.bound = part * distance(tensor.values.data(), initial[i]) +
@@ -59,15 +66,15 @@ OneWorkersWeights::OneWorkersWeights(const Net& net, int64_t batch, const Exec& 
   keep(last_, kLastBound);
 }
 
-double OneWorkersWeights::difference(const Model& model, const std::vector<Tensor>& moment) const {
+double OneWorkersWeights::difference(const Model& model, Exec& exec, const std::vector<Tensor>& moment) const {
+  const HostTensors tensors = host_tensors(model, exec);
   double worst = 0;
   for (size_t i = 0; i < model.specs.size(); ++i) {
     if (model.specs[i].buffer()) continue;
     const Tensor& want = moment[i];
-    const View& have = model.values[i];
     const int64_t first = model.own[i].first * model.specs[i].shape.row();
-    const double off =
-        distance(have.f32(), {want.values.data() + first, want.values.data() + first + have.count()});
+    const auto* begin = want.values.data() + first;
+    const double off = distance(tensors.values[i], {begin, begin + model.values[i].count()});
     if (off == 0) continue;
     if (std::isnan(off)) return std::numeric_limits<double>::infinity();
     worst = std::max(worst, off / want.bound);
@@ -79,9 +86,9 @@ double OneWorkersWeights::wrong(Model& model, Exec& exec, const Batch& batch) co
   double worst = 0;
   for (int64_t step = 0; step < kCheckedSteps; ++step) {
     train_once(model, exec, batch, step);
-    if (step == 0) worst = difference(model, first_);
+    if (step == 0) worst = difference(model, exec, first_);
   }
-  return std::max(worst, difference(model, last_));
+  return std::max(worst, difference(model, exec, last_));
 }
 
 }  // namespace convoy

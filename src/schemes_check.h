@@ -25,7 +25,7 @@ class OneWorkersWeights {
     std::vector<float> values;
     double bound = 0;
   };
-  double difference(const Model& model, const std::vector<Tensor>& moment) const;
+  double difference(const Model& model, Exec& exec, const std::vector<Tensor>& moment) const;
   std::vector<Tensor> first_, last_;  // one a parameter spec; nothing for buffers
 };
 

@@ -109,6 +109,12 @@ std::vector<Setting> make_table() {
       {"trace", Word{&S::trace, {}}, "FILE",
        "Write a trace of the first 20 steps, all queues of all workers, for Perfetto or chrome://tracing",
        workers, nullptr},
+      {"device", Word{&S::device, {"cpu", "cuda", "auto"}}, "cpu|cuda|auto",
+       "What the workers compute on; auto: CUDA where there is a device", machine, nullptr},
+      {"transport", Word{&S::transport, {"auto", "nccl", "local", "staged"}}, "auto|nccl|local|staged",
+       "How workers on CUDA exchange: by NCCL, as threads that share devices, or through the host's memory over MPI; auto: "
+       "NCCL where every worker has a device and the library is found",
+       machine, nullptr},
       {"threads", Whole{&S::threads, 0, 4096}, "N",
        "OpenMP threads of a worker; 0: its share of all that this process may use", machine, nullptr},
       {"isa", Word{&S::isa, {"auto", "plain", "avx2", "avx512"}}, "auto|plain|avx2|avx512",

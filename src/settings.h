@@ -56,6 +56,8 @@ struct Settings {
   double link_gbps = 0, link_us = 0;  // a simulated link; 0: none
   std::string trace;                  // file; empty: none
   // On what
+  std::string device = "auto";     // cpu, cuda, auto (device.h)
+  std::string transport = "auto";  // of workers on CUDA: auto, nccl, local, staged
   int64_t threads = 0;       // of a worker; 0: the worker's share of what this process may use
   std::string isa = "auto";  // auto, plain, avx2, avx512
   int64_t watchdog = 300;    // seconds; 0: none

@@ -44,19 +44,27 @@ std::ostream& operator<<(std::ostream& out, const Shape& s) {
 }
 
 Tensor::Tensor(const Backend& backend, DType dtype, const Shape& shape)
-    : backend_(&backend), view_(nullptr, dtype, shape) {
+    : release_(backend.release), view_(nullptr, dtype, shape) {
   view_.data = static_cast<std::byte*>(backend.alloc(view_.bytes()));
 }
 
+Tensor Tensor::on_host(const Backend& backend, DType dtype, const Shape& shape) {
+  Tensor t;
+  t.view_ = View(nullptr, dtype, shape);
+  t.view_.data = static_cast<std::byte*>(backend.alloc_host(t.view_.bytes()));
+  t.release_ = backend.release_host;
+  return t;
+}
+
 Tensor::~Tensor() {
-  if (backend_ != nullptr && view_.data != nullptr) backend_->release(view_.data);
+  if (release_ != nullptr && view_.data != nullptr) release_(view_.data);
 }
 
 Tensor::Tensor(Tensor&& other) noexcept
-    : backend_(std::exchange(other.backend_, nullptr)), view_(std::exchange(other.view_, View())) {}
+    : release_(std::exchange(other.release_, nullptr)), view_(std::exchange(other.view_, View())) {}
 
 Tensor& Tensor::operator=(Tensor&& other) noexcept {
-  std::swap(backend_, other.backend_);
+  std::swap(release_, other.release_);
   std::swap(view_, other.view_);
   return *this;
 }

@@ -68,6 +68,11 @@ struct Running {
   void after(const Event& event) { transfer.backend->wait(transfer, event); }
 };
 
+// To the host, which knows that it has arrived once the queue was synchronized.
+void to_host(Running& s, const Tensor& to, int64_t first, const In& from) {
+  s.compute.backend->copy(s.compute, to.view().data + first * 4, from.data, from.count() * 4);
+}
+
 void upload(Running& s, const Batch& batch, const StepScalars (&scalars)[2]) {
   Model& m = s.m;
   const Backend& backend = *s.compute.backend;
@@ -76,29 +81,30 @@ void upload(Running& s, const Batch& batch, const StepScalars (&scalars)[2]) {
   backend.copy(s.compute, m.pixels.data, batch.pixels.data, batch.pixels.bytes());
   backend.copy(s.compute, m.labels.data, batch.labels.data, batch.labels.bytes());
   backend.copy(s.compute, m.index.data, batch.index.data, batch.index.bytes());
-  backend.copy(s.compute, m.step_scalars(), scalars, sizeof scalars);
+  std::memcpy(m.host_scalars.view().data, scalars, sizeof scalars);
+  backend.copy(s.compute, m.step_scalars(), m.host_scalars.view().data, sizeof scalars);
   if (s.step.passes.empty()) return;
   const In all = batch.all_labels.empty() ? In(batch.labels) : batch.all_labels;
   const int32_t* labels = all.as<int32_t>();
-  CONVOY_CHECK(all.count() == static_cast<int64_t>(s.step.row_numbers.size()), "the labels of ", all.count(),
-               " rows, not of ", s.step.row_numbers.size());
-  for (size_t i = 0; i < s.step.row_numbers.size(); ++i) m.ordered_labels[i] = labels[s.step.row_numbers[i]];
-  backend.copy(s.compute, m.pass_labels.data, m.ordered_labels.data(), all.count() * 4);
+  CONVOY_CHECK(all.count() == static_cast<int64_t>(s.step.order.size()), "the labels of ", all.count(),
+               " rows, not of ", s.step.order.size());
+  auto* ordered = m.ordered_labels.view().as<int32_t>();
+  for (size_t i = 0; i < s.step.order.size(); ++i) ordered[i] = labels[s.step.order[i]];
+  backend.copy(s.compute, m.pass_labels.data, ordered, all.count() * 4);
 }
 
 // This worker's part of a program's losses, to the host.
 void keep_losses(Running& s, const Program& program, int64_t from, const RowRange& own) {
   if (own.count == 0) return;
-  const Backend& backend = *s.compute.backend;
-  const int64_t bytes = own.count * 4;
-  backend.copy(s.compute, s.m.own_loss.data() + own.first, program.row_loss.data + from * 4, bytes);
-  backend.copy(s.compute, s.m.own_rank.data() + own.first, program.row_rank.data + from * 4, bytes);
+  to_host(s, s.m.own_loss, own.first, program.row_loss.slice_rows(from, own.count));
+  to_host(s, s.m.own_rank, own.first, program.row_rank.slice_rows(from, own.count));
 }
 
 // Before a pass changes weights: every worker has the losses of all its rows.
 void check_pass(Running& s, const PassWork& work, int64_t step) {
+  to_host(s, s.m.pass_loss, 0, work.program->row_loss.slice_rows(0, work.pass.total));
   s.compute.backend->synchronize(s.compute);
-  const float* loss = work.program->row_loss.f32();
+  const float* loss = s.m.pass_loss.view().f32();
   if (!std::all_of(loss, loss + work.pass.total, [](float x) { return std::isfinite(x); }))
     name_nonfinite(s.m, s.compute, s.step, step);
 }
@@ -130,7 +136,8 @@ void run_passes(Running& s, int64_t step, const std::function<void(const PassWor
     s.wait(gone[work.slot], Traffic::kRows);
     const int64_t bytes = work.pass.total * 4;
     s.compute.backend->copy(s.compute, slot.labels.data, m.pass_labels.data + work.first * 4, bytes);
-    s.compute.backend->copy(s.compute, slot.row_numbers.data, s.step.row_numbers.data() + work.first, bytes);
+    s.compute.backend->copy(s.compute, slot.row_numbers.data, s.step.row_numbers.view().data + work.first * 4,
+                            bytes);
     s.run(work.program->forward);
     keep_losses(s, *work.program, work.own_first, work.pass.from[static_cast<size_t>(rows.rank())]);
     if (after_pass) after_pass(work);
@@ -145,9 +152,10 @@ void run_passes(Running& s, int64_t step, const std::function<void(const PassWor
       gone[work.slot] = s.sent();
     }
     if (m.plan.options.update_each_pass) {
-      StepScalars* scalars = m.step_scalars() + 1;
+      auto* scalars = reinterpret_cast<StepScalars*>(m.host_scalars.view().data) + 1;
       scalars->update = m.split_updates++;
       scalars->gradient_scale = 1.0f / static_cast<float>(work.pass.total);
+      s.compute.backend->copy(s.compute, m.step_scalars() + 1, scalars, sizeof *scalars);
       s.run(work.program->update);
     }
   }
@@ -181,9 +189,11 @@ static_assert(sizeof(Share) <= kReportBytes);
 Share own_share(Running& s, int32_t vote) {
   s.compute.backend->synchronize(s.compute);
   Share share{0, 0, s.step.front.rows, vote};
+  const float* loss = s.m.own_loss.view().f32();
+  const int32_t* rank = s.m.own_rank.view().as<int32_t>();
   for (int64_t n = 0; n < share.rows; ++n) {  // in row order and double precision
-    share.loss += static_cast<double>(s.m.own_loss[static_cast<size_t>(n)]);
-    share.correct += s.m.own_rank[static_cast<size_t>(n)] == 0;  // i32 and f32 alike
+    share.loss += static_cast<double>(loss[n]);
+    share.correct += rank[n] == 0;  // i32 and f32 alike
   }
   return share;
 }
@@ -194,9 +204,11 @@ void send_share(Running& s, const Share& share) {
   std::memcpy(mine, &share, sizeof share);
   if (world == 1) return;
   const int64_t bytes = kReportBytes;
-  s.m.team.transfer->all_gather(s.transfer, {Traffic::kOther, "gather reports"},
-                                In(mine, DType::kU8, {1, bytes}),
-                                View(s.m.reports.data(), DType::kU8, {world, bytes}), s.m.report_blocks);
+  Team& team = s.m.team;
+  Communicator& group = team.host_group != nullptr ? *team.host_group : *team.transfer;
+  group.all_gather(team.host_exec(s.transfer), {Traffic::kOther, "gather reports"},
+                   In(mine, DType::kU8, {1, bytes}), View(s.m.reports.data(), DType::kU8, {world, bytes}),
+                   s.m.report_blocks);
 }
 
 void read_shares(Running& s) {
@@ -246,16 +258,24 @@ StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSet
     run_passes(s, settings.step, nullptr);
   else
     keep_losses(s, front, 0, {0, front.rows});
-  send_share(s, own_share(s, settings.vote));
-  const Event reported = s.sent();
+  // Whether the losses are finite is known before the weights change. Where the host would have to wait for them, the
+  // device watches over the update (Lowering::guard), and the host looks at the end.
+  const bool early = compute.backend->host_memory;
+  const bool several = m.team.world() > 1;
+  Event reported;
+  const auto report = [&] {
+    send_share(s, own_share(s, settings.vote));
+    if (several && early) reported = s.sent();
+  };
   const auto agree = [&] {
     read_shares(s);
     if (!std::isfinite(s.report.loss)) name_nonfinite(m, compute, s.step, settings.step);
   };
-  if (m.team.world() == 1) agree();
+  if (early) report();
+  if (early && !several) agree();
   run_backward(s);
-  if (m.team.world() > 1) {
-    s.wait(s.sent(), Traffic::kGradients);
+  if (several) s.wait(s.sent(), Traffic::kGradients);
+  if (several && early) {
     s.wait(reported, Traffic::kOther);
     agree();
   }
@@ -263,6 +283,10 @@ StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSet
   if (!m.plan.options.update_each_pass) {
     if (split) s.run(s.step.passes[0].program->update);
     ++m.split_updates;  // counted without a split half too: another mode may go on
+  }
+  if (!early) {
+    report();
+    agree();
   }
   s.report.seconds = since(start);
   s.report.bytes = bytes_so_far(m.team);
@@ -277,6 +301,7 @@ StepReport evaluate_batch(Model& m, Exec& compute, const Batch& batch, std::vect
   s.run(front.forward);
   const auto keep_logits = [&](const Program& program, int64_t from, const RowRange& own) {
     if (logits == nullptr || own.count == 0) return;
+    CONVOY_CHECK(program.logits.dtype == DType::kF32, "logits in f32");
     const int64_t classes = program.logits.shape[1];
     logits->resize(static_cast<size_t>(front.rows * classes));
     compute.backend->copy(compute, logits->data() + own.first * classes,

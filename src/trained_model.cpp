@@ -46,7 +46,9 @@ TrainedModel load_trained(const std::string& file, const std::string& isa, int t
   options.normalization = t.record.normalization;
   const int64_t most = *std::max_element(rows.begin(), rows.end());
   t.model = make_model(net, make_plan(net, most), options, t.exec, {}, rows);
-  load_parameters(TensorFile(file), net, host_tensors(t.model));
+  const HostTensors tensors = host_tensors(t.model, t.exec);
+  load_parameters(TensorFile(file), net, tensors);
+  put_back(tensors, t.model, t.exec);
   return t;
 }
 

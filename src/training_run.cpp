@@ -111,11 +111,12 @@ TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, RunDir&
 void TrainingRun::load_initial() {
   LoadOptions load;
   load.other_classes = true;
-  HostTensors weights = host_tensors(model_);
+  HostTensors weights = host_tensors(model_, exec_);
   weights.state.clear();  // a new run: its optimizer starts from nothing
   LoadReport report;
-  all_or_none(team_.compute, exec_,
+  all_or_none(team_.host(), team_.host_exec(exec_),
               [&] { report = load_parameters(TensorFile(settings_.init), net_, weights, load); });
+  put_back(weights, model_, exec_);
   if (report.last_layer_kept && leads())
     std::printf("%s has another number of classes: the last layer keeps its random weights\n",
                 settings_.init.c_str());
@@ -136,7 +137,9 @@ void TrainingRun::resume(const std::string& from) {
       input_error(name, ": was trained on images normalised in another way; give its --mean ",
                   channels_text(record.normalization.mean), " and --std ",
                   channels_text(record.normalization.stddev));
-    load_parameters(file, net_, host_tensors(model_));
+    const HostTensors tensors = host_tensors(model_, exec_);
+    load_parameters(file, net_, tensors);
+    put_back(tensors, model_, exec_);
     step_ = record.step;
     epoch_ = record.epoch;
     batch_in_epoch_ = record.batch_in_epoch;
@@ -146,9 +149,9 @@ void TrainingRun::resume(const std::string& from) {
   };
   FoundCheckpoint found;
   if (from_leader(team_, exec_, std::filesystem::is_directory(from)) != 0)
-    found = find_latest_together(team_.compute, exec_, from, use);
+    found = find_latest_together(team_.host(), team_.host_exec(exec_), from, use);
   else
-    all_or_none(team_.compute, exec_, [&] { use(found.file = from); });
+    all_or_none(team_.host(), team_.host_exec(exec_), [&] { use(found.file = from); });
   if (!found.warning.empty() && leads()) std::fprintf(stderr, "convoy: warning: %s\n", found.warning.c_str());
   if (batch_in_epoch_ > steps_per_epoch_)
     input_error(found.file, ": stopped after batch ", batch_in_epoch_, " of an epoch, which has only ",
@@ -267,7 +270,7 @@ void TrainingRun::trace_step() {
   }
   model_.team.trace = nullptr;
   const std::vector<TracedWorker> workers = team_.world() > 1
-                                                ? gather_traces(*team_.compute, exec_, *trace_)
+                                                ? gather_traces(*team_.host(), team_.host_exec(exec_), *trace_)
                                                 : std::vector<TracedWorker>{traced_worker(0, *trace_)};
   if (leads()) write_trace(settings_.trace, workers);
   trace_.reset();
@@ -397,7 +400,8 @@ void TrainingRun::save(bool best) {
   options.keep = settings_.keep;
   options.best = best;
   const std::string warning =
-      save_checkpoint_together(team_.compute, exec_, dir_, net_, host_tensors(model_), record(), options);
+      save_checkpoint_together(team_.host(), team_.host_exec(exec_), dir_, net_, host_tensors(model_, exec_),
+                               record(), options);
   if (!warning.empty()) std::fprintf(stderr, "convoy: warning: %s\n", warning.c_str());
   saved_step_ = step_;
 }

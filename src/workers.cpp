@@ -4,8 +4,10 @@
 #include <mutex>
 #include <thread>
 
+#include "transport.h"
 #include "comm_mpi.h"
 #include "delay_line.h"
+#include "device.h"
 #include "launcher.h"
 
 namespace convoy {
@@ -23,9 +25,9 @@ bool is_aborted(const std::exception_ptr& error) {
   }
 }
 
-// A group for each queue.
+// A group for each queue, and on CUDA one for host memory.
 struct Groups {
-  std::unique_ptr<Communicator> compute, transfer;
+  std::unique_ptr<Communicator> compute, transfer, host = nullptr;
 };
 
 // Both groups of a worker, on one simulated link where one is asked for.
@@ -60,19 +62,54 @@ int work(const WorkersOptions& options, Groups& groups, int threads, int first_c
   }
 }
 
-int run_threads(const WorkersOptions& options, int workers, const Body& body) {
+// The same on a CUDA device, where the host's part of the work has one thread.
+int work(const WorkersOptions& options, const Cuda& cuda, Groups& groups, int device, const Body& body) {
+  const CudaQueuePointer compute = cuda_queue(cuda, device), transfer = cuda_queue(cuda, device);
+  Team team;
+  if (groups.compute != nullptr && groups.compute->world() > 1) {
+    team = {groups.compute.get(), groups.transfer.get(), cuda_exec(cuda, transfer)};
+    team.host_group = groups.host.get();
+    team.host_queue.backend = &cpu_backend(options.isa);
+  }
+  try {
+    return body(team, cuda_exec(cuda, compute));
+  } catch (...) {
+    end_team(team);
+    throw;
+  }
+}
+
+std::vector<Groups> thread_groups(const WorkersOptions& options, int workers) {
   auto compute = thread_communicators(workers), transfer = thread_communicators(workers);
-  const int threads = threads_of_each(options, workers);
+  std::vector<Groups> groups;
+  for (size_t r = 0; r < compute.size(); ++r)
+    groups.push_back(groups_of(options, std::move(compute[r]), std::move(transfer[r])));
+  return groups;
+}
+
+std::vector<Groups> cuda_thread_groups(const WorkersOptions& options, const Cuda& cuda, int workers) {
+  auto compute = cuda_communicators(cuda, options.transport, workers);
+  auto transfer = cuda_communicators(cuda, options.transport, workers);
+  auto host = thread_communicators(workers);
+  std::vector<Groups> groups;
+  for (size_t r = 0; r < host.size(); ++r)
+    groups.push_back({std::move(compute[r]), std::move(transfer[r]), std::move(host[r])});
+  return groups;
+}
+
+int run_threads(const WorkersOptions& options, const Cuda* cuda, int workers, const Body& body) {
+  std::vector<Groups> groups = cuda != nullptr ? cuda_thread_groups(options, *cuda, workers) : thread_groups(options, workers);
+  const int threads = cuda != nullptr ? 1 : threads_of_each(options, workers);
   std::mutex mutex;
   std::exception_ptr first;
   int status = 0;
   const auto worker = [&](int rank) {
-    const auto r = static_cast<size_t>(rank);
-    Groups groups = groups_of(options, std::move(compute[r]), std::move(transfer[r]));
+    Groups& own_groups = groups[static_cast<size_t>(rank)];
     std::exception_ptr error;
     int own = 0;
     try {
-      own = work(options, groups, threads, rank * threads, body);
+      own = cuda != nullptr ? work(options, *cuda, own_groups, rank % cuda->devices(), body)
+                            : work(options, own_groups, threads, rank * threads, body);
     } catch (...) {
       error = std::current_exception();
     }
@@ -88,12 +125,19 @@ int run_threads(const WorkersOptions& options, int workers, const Body& body) {
   return status;
 }
 
-int run_processes(const WorkersOptions& options, const Launcher& started, const Body& body) {
+int run_processes(const WorkersOptions& options, const Cuda* cuda, const Launcher& started, const Body& body) {
   const MpiProcess self = mpi()->init();
-  auto compute = mpi()->communicator(), transfer = mpi()->communicator();
-  Groups groups = groups_of(options, std::move(compute), std::move(transfer));
+  Groups groups;
   int status = 0;
   try {
+    auto compute = mpi()->communicator(), transfer = mpi()->communicator();
+    if (cuda != nullptr) {
+      groups.host = mpi()->communicator();
+      groups.compute = cuda_communicator(*cuda, options.transport, std::move(compute), self);
+      groups.transfer = cuda_communicator(*cuda, options.transport, std::move(transfer), self);
+    } else {
+      groups = groups_of(options, std::move(compute), std::move(transfer));
+    }
     if (self.world != started.processes && started.processes > 1)
       input_error(started.processes, " processes were started (", started.source, "), MPI knows of ",
                   self.world, ": use the mpirun of the MPI that Convoy was built with, or srun --mpi=pmix");
@@ -101,12 +145,18 @@ int run_processes(const WorkersOptions& options, const Launcher& started, const 
       input_error("--workers ", options.workers, " contradicts the number of processes that were started, ",
                   self.world, ": each is a worker; leave --workers out");
     const int threads = threads_of_each(options, self.sharers);
-    status = work(options, groups, threads, self.sharer * threads, body);
+    status = cuda != nullptr ? work(options, *cuda, groups, self.sharer % cuda->devices(), body)
+                             : work(options, groups, threads, self.sharer * threads, body);
   } catch (...) {
     groups.compute->abort();
   }
   mpi()->finalize();
   return status;
+}
+
+// On CUDA, how many workers when nobody says: one a device.
+int default_workers(const Cuda* cuda) {
+  return cuda != nullptr ? cuda->devices() : 1;
 }
 
 }  // namespace
@@ -115,6 +165,7 @@ void end_team(Team& team) noexcept {
   if (team.world() == 1) return;
   team.compute->abort();
   team.transfer->abort();
+  if (team.host_group != nullptr) team.host_group->abort();
   try {
     team.queue.backend->synchronize(team.queue);
   } catch (...) {  // the queue's own error, or Aborted: the caller is handling the one that counts
@@ -128,8 +179,14 @@ bool workers_are_processes() {
 int run_workers(const WorkersOptions& options, const Body& body) {
   const Launcher started = launcher();
   check_launcher(started, mpi() != nullptr);
-  if (workers_are_processes()) return run_processes(options, started, body);
-  if (options.workers > 1) return run_threads(options, static_cast<int>(options.workers), body);
+  const Cuda* cuda = choose_device(options.device);
+  if (cuda != nullptr && options.link_gbps > 0)
+    input_error("--link-gbps: the simulated link is for workers on the CPU; use --device cpu");
+  if (workers_are_processes()) return run_processes(options, cuda, started, body);
+  const int workers = options.workers > 0 ? static_cast<int>(options.workers) : default_workers(cuda);
+  if (workers > 1) return run_threads(options, cuda, workers, body);
+  Groups none;
+  if (cuda != nullptr) return work(options, *cuda, none, 0, body);
   Team alone;
   return body(alone, cpu_exec(cpu_backend(options.isa), static_cast<int>(options.threads)));
 }

@@ -11,7 +11,9 @@
 namespace convoy {
 
 struct WorkersOptions {
-  int64_t workers = 0;  // 0: the launcher's processes, or 1
+  int64_t workers = 0;  // 0: the launcher's processes; otherwise 1, or on CUDA one a device
+  std::string device = "cpu";      // cpu, cuda, or auto: CUDA where there is a device
+  std::string transport = "auto";  // of workers on CUDA: nccl, local, staged; auto: which fits (transport.h)
   int64_t threads = 0;  // of each worker; 0: the CPUs that this process may use, shared among its workers
   std::string isa = "auto";
   double link_gbps = 0, link_us = 0;  // a simulated link (delay_line.h); 0 GB/s: none
@@ -21,7 +23,9 @@ struct WorkersOptions {
 // (which the launcher's variables tell; otherwise MPI is never touched) this process is one worker. Workers of one
 // machine compute on CPUs of their own, as far as there are enough. A worker alone has an empty team.
 //
-// Throws InputError when `workers` contradicts the launcher, and when several processes were started that would
+// Worker r of a machine computes on its CUDA device r mod their number.
+//
+// Throws InputError when there is no such device, when `workers` contradicts the launcher, and when several processes were started that would
 // not know of each other.
 //
 // When a body throws, its team is ended (end_team). Threads: all end, and the error that came first is thrown here.

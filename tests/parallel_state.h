@@ -92,9 +92,8 @@ void for_parts(const Model& model, State& whole, const F& f) {
 }
 
 inline void load(Model& model, State& from) {
-  for_parts(model, from, [](const View& own, const float* all) {
-    std::memcpy(own.data, all, static_cast<size_t>(own.bytes()));
-  });
+  for_parts(model, from,
+            [&](const View& own, const float* all) { copy_now(model, own.data, all, own.bytes()); });
 }
 
 // Workers that have the same element must have the same bits; not those that train apart.
@@ -103,10 +102,10 @@ inline void store(const Model& model, State& to, bool alike = true) {
   const std::lock_guard<std::mutex> lock(mutex);
   int64_t different = 0;
   for_parts(model, to, [&](const View& own, float* all) {
-    for (int64_t j = 0; j < own.count(); ++j) {
-      const float now = own.f32()[j];
-      different += alike && !std::isnan(all[j]) && std::memcmp(all + j, &now, 4) != 0;
-      all[j] = now;
+    const std::vector<float> now = values_of(model, own);
+    for (size_t j = 0; j < now.size(); ++j) {
+      different += alike && !std::isnan(all[j]) && std::memcmp(all + j, &now[j], 4) != 0;
+      all[j] = now[j];
     }
   });
   EXPECT_EQ(different, 0) << "elements of worker " << model.team.rank() << " are not those of another worker";

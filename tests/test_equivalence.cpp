@@ -114,7 +114,7 @@ TEST_P(Equivalence, OneStepFromEachStateIsThatOfOneWorker) {
   for (const int world : c.workers) {
     std::vector<State> seen(static_cast<size_t>(c.states), State(net));
     std::vector<StepReport> reports(seen.size());
-    run_team(world, cpu_backend("auto"),
+    run_team(world, team_backend(),
              [&, &options = m.options, batch = c.batch, rows = c.rows](Team& team, Exec& exec) {
                const Plan plan = make_plan(net, batch, of_worker(options, team, world));
                Model model = make_model(net, plan, options_for(net), exec, {batch, rows}, {}, team);

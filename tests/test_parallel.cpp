@@ -113,17 +113,18 @@ TEST_P(Parallelism, GradientsAndUpdateAreExact) {
     updated[i] = gradients[i];
   }
   std::mutex mutex;
-  run_team(world, cpu_backend("auto"),
+  run_team(world, team_backend(),
            [&, &plan_options = m.options, &text = c, workers = world](Team& team, Exec& exec) {
              PlanOptions o = plan_options;
              o.world = workers;
              o.rank = team.rank();
              Model model =
                  make_model(net, make_plan(net, text.rows, o), options, exec, {text.rows}, {}, team);
-             for (size_t i = 0; i < specs.size(); ++i)
-               for (int64_t j = 0; j < model.values[i].count(); ++j)
-                 model.values[i].f32()[j] = static_cast<float>(
-                     weights[i][static_cast<size_t>(model.own[i].first * specs[i].shape.row() + j)]);
+             for (size_t i = 0; i < specs.size(); ++i) {
+               const auto* from = weights[i].data() + model.own[i].first * specs[i].shape.row();
+               const std::vector<float> part(from, from + model.values[i].count());
+               copy_now(model, model.values[i].data, part.data(), model.values[i].bytes());
+             }
              const RowRange own = part_of(text.rows, team.rank(), workers);
              Batch batch;
              batch.pixels = View(pixels.data() + own.first * image.row(), image.with_rows(own.count));
@@ -137,14 +138,16 @@ TEST_P(Parallelism, GradientsAndUpdateAreExact) {
              const std::lock_guard<std::mutex> lock(mutex);
              EXPECT_EQ(report.rows, text.rows);
              EXPECT_NEAR(report.loss, loss, 1e-6 * (1 + loss));
-             for (size_t i = 0; i < specs.size(); ++i)
-               for (int64_t j = 0; j < model.values[i].count(); ++j) {
-                 const auto k = static_cast<size_t>(model.own[i].first * specs[i].shape.row() + j);
-                 const float g = model.gradients_of[i].f32()[j], w = model.values[i].f32()[j];
-                 ASSERT_TRUE(std::isnan(gradients[i][k]) || gradients[i][k] == g) << "workers differ";
-                 gradients[i][k] = g;
-                 updated[i][k] = w;
+             for (size_t i = 0; i < specs.size(); ++i) {
+               const std::vector<float> g = values_of(model, model.gradients_of[i]);
+               const std::vector<float> w = values_of(model, model.values[i]);
+               for (size_t j = 0; j < w.size(); ++j) {
+                 const size_t k = static_cast<size_t>(model.own[i].first * specs[i].shape.row()) + j;
+                 ASSERT_TRUE(std::isnan(gradients[i][k]) || gradients[i][k] == g[j]) << "workers differ";
+                 gradients[i][k] = g[j];
+                 updated[i][k] = w[j];
                }
+             }
            });
   double sum = 0;
   for (size_t i = 0; i < specs.size(); ++i)

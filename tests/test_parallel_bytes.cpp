@@ -59,7 +59,7 @@ TEST_P(StepBytes, AreThoseOfTheFormulas) {
   options.normalization = half_normalization(net);
   Examples examples(net, kRows, 8);
   std::vector<Bytes> seen(static_cast<size_t>(world));
-  run_team(world, cpu_backend("auto"), [&, &plan = c.options, workers = world](Team& team, Exec& exec) {
+  run_team(world, team_backend(), [&, &plan = c.options, workers = world](Team& team, Exec& exec) {
     const Plan own = make_plan(net, kRows, of_worker(plan, team, workers));
     Model model = make_model(net, own, options, exec, {kRows}, {}, team);
     seen[static_cast<size_t>(team.rank())] =

@@ -130,7 +130,7 @@ TEST_P(Update, IsThatOfTheReference) {
 
   State seen(net);
   StepReport report;
-  run_team(world, cpu_backend("auto"), [&, &given = c.plan, workers = world](Team& team, Exec& exec) {
+  run_team(world, team_backend(), [&, &given = c.plan, workers = world](Team& team, Exec& exec) {
     const Plan own = make_plan(net, kRows, of_worker(given, team, workers));
     Model model = make_model(net, own, options, exec, {kRows}, {}, team);
     load(model, from);

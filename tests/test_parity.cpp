@@ -98,7 +98,7 @@ TEST_P(Parity, ThirtyStepsAsPyTorch) {
     SCOPED_TRACE(backend->name);
     Exec exec = cpu_exec(*backend, 2);
     Model model = make_model(net, make_plan(net, rows), options, exec, {kBatch}, {rows});
-    const HostTensors host = host_tensors(model);
+    const HostTensors host = host_tensors(model, exec);
     if (net_name == "cifar_cnn") {
       initialize(net, host.values);
       const std::vector<float> head = read<float>(file, "initial_head.features.0.bias");

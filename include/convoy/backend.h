@@ -105,6 +105,7 @@ struct Support {
 
 struct Backend {
   const char* name;               // "cpu-avx512", ...
+  bool host_memory;               // the host reads and writes its memory, and its work is done when a call returns
   void* (*alloc)(int64_t bytes);  // 64-byte aligned; throws Error naming the bytes when there is no memory
   void (*release)(void* memory);
   void* (*alloc_host)(int64_t bytes);  // for the host and the device alike; on CUDA pinned
@@ -174,7 +175,8 @@ struct CudaDevice {
 };
 struct Cuda {
   const Backend* backend;
-  const char* architectures;  // that the kernels were compiled for: "75 80 86 89 90"; "emulated"
+  const char* architectures;  // that the kernels were compiled for: "75 80 86 89 90"
+  bool emulated;              // the device is this machine's CPU (CONVOY_CUDA=EMULATED)
   int (*devices)();           // how many there are; 0 without a driver
   CudaDevice (*describe)(int device);
   // A stream of the device and what the operations on it need: an Exec's queue. The calling thread works with that

@@ -30,8 +30,12 @@ struct HostTensors {
   std::vector<float*> values;
   std::vector<State> state;
   std::vector<RowRange> own;  // rows of the whole tensor that are here, one a parameter; empty: all of all
+  std::vector<Tensor> copies;  // of the arenas, where the host does not see the model's memory
 };
-HostTensors host_tensors(const Model& model);  // of a CPU model: the memory that it trains in
+// A model's: the memory that it trains in; or, where the host does not see that, a copy of what it holds now, which
+// put_back writes to the model.
+HostTensors host_tensors(const Model& model, Exec& exec);
+void put_back(const HostTensors& from, Model& model, Exec& exec);
 
 // How a parameter stands in a file. Each of its rows, seen as a matrix, is transposed: [positions, channels]
 // here, [channels, positions] there. Conv: positions are R·S; an fc layer that reads an image: H·W;

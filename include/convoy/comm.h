@@ -143,8 +143,14 @@ struct Team {
   Exec queue;                        // of `transfer`
   Trace* trace = nullptr;            // of the compute queue's operations; the communicators have their own
   Activity* activity = nullptr;      // likewise
+  // Where the backend's memory is not the host's: a group for host memory, and its Exec. See host().
+  Communicator* host_group = nullptr;
+  Exec host_queue{};
   int rank() const { return compute == nullptr ? 0 : compute->rank(); }
   int world() const { return compute == nullptr ? 1 : compute->world(); }
+  // For what the host has to tell: reports, votes, checkpoints. On the CPU the compute group says it, on its queue.
+  Communicator* host() const { return host_group != nullptr ? host_group : compute; }
+  Exec& host_exec(Exec& exec) { return host_group != nullptr ? host_queue : exec; }
 };
 
 // K ranks as threads of this process; one group, rank r at [r].

@@ -114,6 +114,8 @@ class Tensor {
  public:
   Tensor() = default;
   Tensor(const Backend& backend, DType dtype, const Shape& shape);
+  // In memory that the host reads and writes, and the backend copies from and to at full speed.
+  static Tensor on_host(const Backend& backend, DType dtype, const Shape& shape);
   ~Tensor();
   Tensor(Tensor&& other) noexcept;
   Tensor& operator=(Tensor&& other) noexcept;
@@ -124,7 +126,7 @@ class Tensor {
   int64_t bytes() const { return view_.bytes(); }
 
  private:
-  const Backend* backend_ = nullptr;
+  void (*release_)(void* memory) = nullptr;
   View view_;
 };
 

@@ -31,6 +31,7 @@ struct Optimizer {
 struct ModelOptions {
   bool training = true;  // false: no gradients, no optimizer state, evaluation programs only
   Loss loss = Loss::kSoftmax;
+  DType precision = DType::kF32;  // of activations, their gradients and the weights that are read; bf16, f16: on CUDA
   Optimizer optimizer;
   uint64_t seed = 0;                                    // initial weights, dropout, augmentation
   std::optional<uint64_t> initial_seed = std::nullopt;  // of the weights alone
@@ -84,7 +85,8 @@ struct PassWork {
 struct Step {
   Program front;
   std::vector<PassWork> passes;      // none when nothing is split
-  std::vector<int32_t> row_numbers;  // of the global batch, in the passes' order
+  Tensor row_numbers;                // i32: of the global batch, in the passes' order; on the backend
+  std::vector<int32_t> order;        // the same for the host
 };
 
 // Bytes of a run by kind; what `convoy summary` prints.
@@ -112,6 +114,7 @@ struct Model {
   std::vector<View> values;          // one a spec, own rows: in `parameters`, or in `buffers`
   std::vector<View> gradients_of;    // one a spec; empty for buffers
   Tensor parameters, gradients, buffers;
+  Tensor low_parameters;  // in the precision of the activations, where that is not f32
   std::array<Tensor, 2> state;  // momentum, or AdamW's m and v
   Tensor activations, split_activations, exchange, scratch, input, scalars;
   View pixels, labels, index;               // the batch on the backend, for plan.rows rows
@@ -122,9 +125,10 @@ struct Model {
   std::map<std::tuple<int64_t, int, bool>, Program> split_train, split_evaluate;
   int64_t split_updates = 0;                         // how often the split half was updated: counted by AdamW
   std::vector<std::unique_ptr<Communicator>> alone;  // the communicator of a worker without a team
-  // Room for what a step brings to the host: loss and rank of each own row, and every worker's report.
-  std::vector<float> own_loss;
-  std::vector<int32_t> own_rank, ordered_labels;
+  View nonfinite, skip;  // i32 [1]: how much of something is NaN or infinite; no update unless it is 0
+  // Room for what a step brings to the host or takes from it: loss and rank of each own row, the losses of a pass, labels,
+  // the step's numbers, and every worker's report.
+  Tensor own_loss, own_rank, pass_loss, ordered_labels, host_scalars;
   std::vector<std::byte> reports;
   Blocks report_blocks;
   MemoryReport memory() const;
@@ -143,6 +147,9 @@ Model make_model(const Net& net, const Plan& plan, const ModelOptions& options, 
 // The memory that make_model would use, without allocating it.
 MemoryReport model_memory(const Net& net, const Plan& plan, const ModelOptions& options,
                           const Backend& backend, int threads);
+
+// After the weights were changed from outside: makes their copy in the precision of the activations.
+void refresh_low(Model& model, Exec& exec);
 
 // Where parameter i's optimizer state lies (kind 0 or 1), or an empty view.
 View state_of(const Model& model, size_t spec, int kind);
