@@ -1,5 +1,6 @@
 // The Backend table of CUDA: memory, streams, and the operations of the other .cu sources.
-#include <cstring>
+#include <cuda_profiler_api.h>
+#include <nvtx3/nvToolsExt.h>
 
 #include "kernels/add.h"
 #include "kernels/batchnorm.h"
@@ -170,10 +171,46 @@ void* make_queue(int device) {
   return q.release();
 }
 
+void begin_recording(Exec& ex) {
+  CONVOY_CUDA(cudaStreamBeginCapture(stream(ex), cudaStreamCaptureModeThreadLocal));
+}
+
+void* end_recording(Exec& ex) {
+  cudaGraph_t graph = nullptr;
+  CONVOY_CUDA(cudaStreamEndCapture(stream(ex), &graph));
+  cudaGraphExec_t ready = nullptr;
+  const cudaError_t error = cudaGraphInstantiate(&ready, graph, 0);
+  cudaGraphDestroy(graph);
+  CONVOY_CHECK(error == cudaSuccess, "a recorded step cannot be made ready: ", cudaGetErrorString(error));
+  return ready;
+}
+
+void launch(Exec& ex, void* graph) {
+  queue(ex).operation = "a recorded step";
+  CONVOY_CUDA(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), stream(ex)));
+}
+
+void release_graph(void* graph) {
+  cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
+}
+
+void profile(bool on) {
+  CONVOY_CUDA(on ? cudaProfilerStart() : cudaProfilerStop());
+}
+
+void range(const char* name) {
+  if (name != nullptr)
+    nvtxRangePushA(name);
+  else
+    nvtxRangePop();
+}
+
 }  // namespace
 
 extern const Cuda kCuda;
-const Cuda kCuda = {&kTable,   CONVOY_CUDA_ARCHITECTURES, CONVOY_IS_EMULATED, devices,
-                     describe, make_queue,                end_queue};
+const Cuda kCuda = {
+    &kTable,   CONVOY_CUDA_ARCHITECTURES, CONVOY_IS_EMULATED, devices, describe,      make_queue,
+    end_queue, begin_recording,           end_recording,      launch,  release_graph, profile,
+    range};
 
 }  // namespace convoy::cuda

@@ -29,9 +29,9 @@ namespace convoy::cuda {
     CONVOY_CHECK(convoy_error == cudaSuccess, #call, ": ", cudaGetErrorString(convoy_error)); \
   } while (false)
 
-#define CONVOY_CUBLAS(call)                                                                           \
-  do {                                                                                                \
-    const cublasStatus_t convoy_status = (call);                                                      \
+#define CONVOY_CUBLAS(call)                                                                                  \
+  do {                                                                                                       \
+    const cublasStatus_t convoy_status = (call);                                                             \
     CONVOY_CHECK(convoy_status == CUBLAS_STATUS_SUCCESS, #call, ": ", cublasGetStatusString(convoy_status)); \
   } while (false)
 

@@ -20,8 +20,8 @@
 #include <thread>
 
 #include "comm_mpi.h"
-#include "device.h"
 #include "convoy/backend.h"
+#include "device.h"
 #include "version.h"
 
 namespace convoy {
@@ -69,11 +69,12 @@ template <class Line>
 void device_lines(const Line& line) {
   const Cuda* cuda = find_cuda();
   const int count = cuda == nullptr ? 0 : cuda->devices();
-  line("CUDA", cuda == nullptr     ? std::string("no: workers compute on the CPU (rebuild with -DCONVOY_CUDA=ON)")
-               : cuda->emulated    ? std::string("emulated on the CPU")
-                                   : text("for compute capabilities ", cuda->architectures));
+  line("CUDA", cuda == nullptr ? std::string("no: workers compute on the CPU (rebuild with -DCONVOY_CUDA=ON)")
+               : cuda->emulated ? std::string("emulated on the CPU")
+                                : text("for compute capabilities ", cuda->architectures));
   line("CUDA devices", count == 0 ? "none" : text(count));
-  for (int device = 0; device < count; ++device) line(text("device ", device).c_str(), device_text(cuda->describe(device)));
+  for (int device = 0; device < count; ++device)
+    line(text("device ", device).c_str(), device_text(cuda->describe(device)));
 }
 
 }  // namespace

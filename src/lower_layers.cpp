@@ -114,8 +114,7 @@ void Lowering::forward(int i, const Conv& conv) {
     emit(program.backward, i, weights, {x, dy}, weights.dw);
     if (!wants_gradient(from)) return;
     const In mask = whole_mask_for(from);
-    const ConvBackwardData data{shape, dy, weight(i), new_whole_gradient(from),
-                                mask};
+    const ConvBackwardData data{shape, dy, weight(i), new_whole_gradient(from), mask};
     emit(program.backward, i, data, {dy, data.dx, mask}, data.dx);
     arrive_whole(from, data.dx, !mask.empty());
   });
@@ -130,7 +129,8 @@ void Lowering::forward(int i, const Fc& fc) {
   args.epilogue.bias = parameter(i, ParameterSpec::kBias);
   const int last = fuse_relu(i, &args.epilogue.relu);
   const bool relu = args.epilogue.relu;
-  const bool logits = last + 1 == static_cast<int>(b_.net->layers.size()) && !relu;  // the loss is computed of f32
+  const bool logits =
+      last + 1 == static_cast<int>(b_.net->layers.size()) && !relu;  // the loss is computed of f32
   args.y = buffer(logits ? DType::kF32 : dtype_, {rows_, own_outputs(i, fc.outputs)});
   out(last) = args.y;
   emit(program.forward, i, args, {x, args.y}, args.y);

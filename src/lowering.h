@@ -21,7 +21,8 @@ class Lowering {
   View buffer(DType dtype, const Shape& shape);
   View activation(const Shape& shape) { return buffer(dtype_, shape); }
   void touch(const In& view);  // alive until now
-  View converted(std::vector<Operation>& list, int i, const View& from, DType to);  // itself, or a copy in another dtype
+  View converted(std::vector<Operation>& list, int i, const View& from,
+                 DType to);  // itself, or a copy in another dtype
   template <class Args>
   void emit(std::vector<Operation>& list, int layer, const Args& args, std::initializer_list<In> views,
             const In& output);
@@ -36,7 +37,7 @@ class Lowering {
   }
   View parameter(int layer, ParameterSpec::Role role) const;  // empty when the layer has none
   View gradient(int layer, ParameterSpec::Role role) const;
-  View weight(int layer) const;  // in the precision of the activations
+  View weight(int layer) const;             // in the precision of the activations
   const StepScalars* loss_scalars() const;  // null: gradients are not scaled
   const Layer& layer(int i) const { return b_.net->layers[static_cast<size_t>(i)]; }
   View& out(int i) { return out_[static_cast<size_t>(i)]; }

@@ -7,6 +7,7 @@
 #include "kernels/cast.h"
 #include "kernels/fill.h"
 #include "lower.h"
+#include "transport.h"
 
 namespace convoy {
 namespace {
@@ -59,7 +60,8 @@ int state_kinds(const ModelOptions& options) {
   return options.optimizer.momentum != 0 ? 1 : 0;
 }
 
-Tensor zeros(const Backend& backend, Exec& exec, const char* arena, int64_t elements, DType dtype = DType::kF32) {
+Tensor zeros(const Backend& backend, Exec& exec, const char* arena, int64_t elements,
+             DType dtype = DType::kF32) {
   try {
     Tensor tensor(backend, dtype, {elements});
     run(exec, FillArgs{0, tensor.view()});  // first touched by the threads that will use it
@@ -176,8 +178,7 @@ std::vector<Slot> make_slots(const Model& m, const std::vector<std::vector<Pass>
 std::byte* const kMeasuring = reinterpret_cast<std::byte*>(64);  // never read or written
 
 Bindings make_bindings(const Model& m, const InputViews& in, std::byte* parameters, std::byte* low,
-                       std::byte* gradients,
-                       std::byte* buffers, const View (&state)[2], int threads) {
+                       std::byte* gradients, std::byte* buffers, const View (&state)[2], int threads) {
   Bindings b;
   b.net = &m.net;
   b.plan = &m.plan;
@@ -322,16 +323,17 @@ Model make_model(const Net& net, const Plan& plan, const ModelOptions& options, 
   const Backend& backend = *exec.backend;
   Model m = describe(net, plan, options, backend, team);
   if (team.compute == nullptr && plan.features >= 0) {  // passes without anybody to exchange rows with
-    m.alone = thread_communicators(1);
+    m.alone = backend.host_memory ? thread_communicators(1) : cuda_communicators(*find_cuda(), "local", 1);
     m.team.compute = m.team.transfer = m.alone[0].get();
   }
-  m.team.queue.backend = &backend;
+  if (team.compute == nullptr) m.team.queue = exec;
   const Need need = measure(m, exec.threads, train_rows, evaluate_rows);
   const int64_t elements = arena_elements(m, false);
 
   m.parameters = zeros(backend, exec, "parameters", elements);
   if (options.precision != DType::kF32) {
-    CONVOY_CHECK(!backend.host_memory, backend.name, " computes in f32, not in ", dtype_name(options.precision));
+    CONVOY_CHECK(!backend.host_memory, backend.name, " computes in f32, not in ",
+                 dtype_name(options.precision));
     m.low_parameters = zeros(backend, exec, "weights in low precision", elements, options.precision);
   }
   m.buffers = zeros(backend, exec, "running statistics", arena_elements(m, true));
@@ -373,8 +375,8 @@ Model make_model(const Net& net, const Plan& plan, const ModelOptions& options, 
   backend.copy(exec, in.mean.data, options.normalization.mean.data(), in.mean.bytes());
   backend.copy(exec, in.stddev.data, options.normalization.stddev.data(), in.stddev.bytes());
 
-  Bindings b = make_bindings(m, in, m.parameters.view().data, m.low_parameters.view().data, m.gradients.view().data, m.buffers.view().data,
-                             state, exec.threads);
+  Bindings b = make_bindings(m, in, m.parameters.view().data, m.low_parameters.view().data,
+                             m.gradients.view().data, m.buffers.view().data, state, exec.threads);
   b.scalars = m.step_scalars();
   m.values = b.values;
   m.gradients_of = b.gradients;

@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "convoy/checkpoint.h"
-
 #include "synthetic_batch.h"
 
 namespace convoy {
@@ -66,7 +65,8 @@ OneWorkersWeights::OneWorkersWeights(const Net& net, int64_t batch, const Exec& 
   keep(last_, kLastBound);
 }
 
-double OneWorkersWeights::difference(const Model& model, Exec& exec, const std::vector<Tensor>& moment) const {
+double OneWorkersWeights::difference(const Model& model, Exec& exec,
+                                     const std::vector<Tensor>& moment) const {
   const HostTensors tensors = host_tensors(model, exec);
   double worst = 0;
   for (size_t i = 0; i < model.specs.size(); ++i) {

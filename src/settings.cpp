@@ -111,8 +111,14 @@ std::vector<Setting> make_table() {
        workers, nullptr},
       {"device", Word{&S::device, {"cpu", "cuda", "auto"}}, "cpu|cuda|auto",
        "What the workers compute on; auto: CUDA where there is a device", machine, nullptr},
+      {"precision", Word{&S::precision, {"f32", "bf16", "f16"}}, "f32|bf16|f16",
+       "Of activations and the weights that are read; master weights, gradients of weights and optimizer "
+       "state are f32. "
+       "bf16 and f16 need --device cuda",
+       machine, nullptr},
       {"transport", Word{&S::transport, {"auto", "nccl", "local", "staged"}}, "auto|nccl|local|staged",
-       "How workers on CUDA exchange: by NCCL, as threads that share devices, or through the host's memory over MPI; auto: "
+       "How workers on CUDA exchange: by NCCL, as threads that share devices, or through the host's memory "
+       "over MPI; auto: "
        "NCCL where every worker has a device and the library is found",
        machine, nullptr},
       {"threads", Whole{&S::threads, 0, 4096}, "N",

@@ -57,6 +57,7 @@ struct Settings {
   std::string trace;                  // file; empty: none
   // On what
   std::string device = "auto";     // cpu, cuda, auto (device.h)
+  std::string precision = "f32";   // f32, bf16, f16: of activations and the weights that are read
   std::string transport = "auto";  // of workers on CUDA: auto, nccl, local, staged
   int64_t threads = 0;       // of a worker; 0: the worker's share of what this process may use
   std::string isa = "auto";  // auto, plain, avx2, avx512

@@ -33,6 +33,22 @@ constexpr const char* kWaits[] = {"wait for rows", "wait for columns", "wait for
                                   "wait for reports"};
 static_assert(std::size(kWaits) == kTrafficKinds);
 
+// A range of a profiler's timeline, on CUDA.
+class Range {
+ public:
+  Range(const Cuda* cuda, const char* name) : cuda_(cuda) {
+    if (cuda_ != nullptr) cuda_->range(name);
+  }
+  ~Range() {
+    if (cuda_ != nullptr) cuda_->range(nullptr);
+  }
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+
+ private:
+  const Cuda* cuda_;
+};
+
 // A step as it runs: what it works with, and what it reports.
 struct Running {
   Model& m;
@@ -42,6 +58,7 @@ struct Running {
   bool training;
   StepReport report;
   int32_t pass = -1;  // through the split half
+  const Cuda* cuda = m.backend->host_memory ? nullptr : find_cuda();
 
   // The compute queue waits for an event of the other one.
   void wait(const Event& event, Traffic traffic) {
@@ -52,6 +69,7 @@ struct Running {
   }
   void run(const Operation& operation) {
     note(m.team.activity, Lane::kCompute, operation.name.c_str(), pass);
+    const Range range(cuda, operation.name.c_str());
     if (!operation.transfer) {
       const Span span(m.team.trace, Lane::kCompute, operation.name.c_str(), SpanKind::kCompute, pass);
       return operation.run(compute);
@@ -222,6 +240,23 @@ void read_shares(Running& s) {
   }
 }
 
+// On CUDA a worker alone records its second step of a size, when everything has been loaded, and then launches the
+// recording. A trace needs the operations one by one, and so does an update each pass, which the host looks at.
+template <class Work>
+void run_or_replay(Running& s, const Work& work) {
+  Model& m = s.m;
+  if (!m.options.graph || m.team.world() > 1 || m.team.trace != nullptr || m.plan.options.update_each_pass ||
+      s.step.runs == 0)
+    return work();
+  if (s.step.graph == nullptr) {
+    s.cuda->begin_recording(s.compute);
+    work();
+    s.step.graph = std::shared_ptr<void>(s.cuda->end_recording(s.compute), s.cuda->release_graph);
+  }
+  note(m.team.activity, Lane::kCompute, "a recorded step");
+  s.cuda->launch(s.compute, s.step.graph.get());
+}
+
 std::array<int64_t, kTrafficKinds> bytes_so_far(const Team& team) {
   std::array<int64_t, kTrafficKinds> bytes{};
   for (int t = 0; team.compute != nullptr && t < kTrafficKinds; ++t) {
@@ -253,41 +288,48 @@ StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSet
   scalars[1].update = m.split_updates;
   upload(s, batch, scalars);
 
-  s.run(front.forward);
-  if (split)
-    run_passes(s, settings.step, nullptr);
-  else
-    keep_losses(s, front, 0, {0, front.rows});
-  // Whether the losses are finite is known before the weights change. Where the host would have to wait for them, the
-  // device watches over the update (Lowering::guard), and the host looks at the end.
-  const bool early = compute.backend->host_memory;
   const bool several = m.team.world() > 1;
-  Event reported;
-  const auto report = [&] {
-    send_share(s, own_share(s, settings.vote));
-    if (several && early) reported = s.sent();
+  const auto run_whole = [&](const auto& losses_there, const auto& gradients_there) {
+    s.run(front.forward);
+    if (split)
+      run_passes(s, settings.step, nullptr);
+    else
+      keep_losses(s, front, 0, {0, front.rows});
+    losses_there();
+    run_backward(s);
+    if (several) s.wait(s.sent(), Traffic::kGradients);
+    gradients_there();
+    s.run(front.update);
+    if (split && !m.plan.options.update_each_pass) s.run(s.step.passes[0].program->update);
   };
+  const auto report = [&] { send_share(s, own_share(s, settings.vote)); };
   const auto agree = [&] {
     read_shares(s);
     if (!std::isfinite(s.report.loss)) name_nonfinite(m, compute, s.step, settings.step);
   };
-  if (early) report();
-  if (early && !several) agree();
-  run_backward(s);
-  if (several) s.wait(s.sent(), Traffic::kGradients);
-  if (several && early) {
-    s.wait(reported, Traffic::kOther);
-    agree();
-  }
-  s.run(front.update);
-  if (!m.plan.options.update_each_pass) {
-    if (split) s.run(s.step.passes[0].program->update);
-    ++m.split_updates;  // counted without a split half too: another mode may go on
-  }
-  if (!early) {
+  if (compute.backend->host_memory) {
+    Event reported;
+    run_whole(
+        [&] {
+          report();
+          reported = s.sent();
+          if (!several) agree();
+        },
+        [&] {
+          s.wait(reported, Traffic::kOther);
+          if (several) agree();
+        });
+  } else {
+    // The host would have to wait for the losses. The device itself watches over the update (Lowering::guard), and the
+    // host looks at the end.
+    const auto nothing = [] {};
+    run_or_replay(s, [&] { run_whole(nothing, nothing); });
     report();
     agree();
   }
+  if (!m.plan.options.update_each_pass)
+    ++m.split_updates;  // without a split half too: another mode may go on
+  ++s.step.runs;
   s.report.seconds = since(start);
   s.report.bytes = bytes_so_far(m.team);
   for (size_t t = 0; t < bytes_before.size(); ++t) s.report.bytes[t] -= bytes_before[t];

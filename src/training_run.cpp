@@ -29,6 +29,10 @@ double since(Clock::time_point start) {
 constexpr int kTracedSteps = 20;
 constexpr int32_t kOutOfTime = 1000;  // above every signal's number
 
+DType precision_of(const std::string& name) {
+  return name == "bf16" ? DType::kBF16 : name == "f16" ? DType::kF16 : DType::kF32;
+}
+
 ModelOptions model_options(const Settings& s, const DataSets& data, const Team& team) {
   ModelOptions o;
   o.loss = s.loss == "logistic" ? Loss::kLogistic : Loss::kSoftmax;
@@ -37,6 +41,7 @@ ModelOptions model_options(const Settings& s, const DataSets& data, const Team& 
   o.optimizer.weight_decay = static_cast<float>(s.weight_decay);
   o.optimizer.nesterov = s.nesterov;
   o.optimizer.clip_norm = static_cast<float>(s.clip_norm);
+  o.precision = precision_of(s.precision);
   o.seed = static_cast<uint64_t>(s.seed);
   if (s.sync == "average" && s.average_init == "different")
     o.initial_seed = o.seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(team.rank());
@@ -71,6 +76,8 @@ std::string channels_text(const std::vector<float>& numbers) {
 TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, RunDir& dir, const Team& team,
                          const Exec& exec)
     : settings_(settings), run_dir_(dir), data_(data), team_(team), exec_(exec) {
+  if (precision_of(settings.precision) != DType::kF32 && exec.backend->host_memory)
+    input_error("--precision ", settings.precision, ": the CPU computes in f32; use --device cuda, or f32");
   net_ = adapt_net(load_net(settings.model), data_.train.image, data_.train.classes);
   const int64_t train = data_.train.count(), test = data_.test.count();
   const int64_t batch = std::min(settings.batch_size, std::max(train, test));

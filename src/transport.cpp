@@ -6,8 +6,8 @@ std::vector<std::unique_ptr<Communicator>> cuda_communicators(const Cuda&, const
   throw Error("not yet");
 }
 
-std::unique_ptr<Communicator> cuda_communicator(const Cuda&, const std::string&, std::unique_ptr<Communicator>,
-                                                const MpiProcess&) {
+std::unique_ptr<Communicator> cuda_communicator(const Cuda&, const std::string&,
+                                                std::unique_ptr<Communicator>, const MpiProcess&) {
   throw Error("not yet");
 }
 

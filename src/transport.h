@@ -16,7 +16,8 @@ namespace convoy {
 
 // One group of K threads, rank r at [r], on device r mod the number of devices. Throws InputError for a transport that
 // cannot be.
-std::vector<std::unique_ptr<Communicator>> cuda_communicators(const Cuda& cuda, const std::string& transport, int workers);
+std::vector<std::unique_ptr<Communicator>> cuda_communicators(const Cuda& cuda, const std::string& transport,
+                                                              int workers);
 
 // This process's end of a group of all processes; `host` is a group of the same processes over MPI.
 std::unique_ptr<Communicator> cuda_communicator(const Cuda& cuda, const std::string& transport,

@@ -4,11 +4,11 @@
 #include <mutex>
 #include <thread>
 
-#include "transport.h"
 #include "comm_mpi.h"
 #include "delay_line.h"
 #include "device.h"
 #include "launcher.h"
+#include "transport.h"
 
 namespace convoy {
 namespace {
@@ -98,7 +98,8 @@ std::vector<Groups> cuda_thread_groups(const WorkersOptions& options, const Cuda
 }
 
 int run_threads(const WorkersOptions& options, const Cuda* cuda, int workers, const Body& body) {
-  std::vector<Groups> groups = cuda != nullptr ? cuda_thread_groups(options, *cuda, workers) : thread_groups(options, workers);
+  std::vector<Groups> groups =
+      cuda != nullptr ? cuda_thread_groups(options, *cuda, workers) : thread_groups(options, workers);
   const int threads = cuda != nullptr ? 1 : threads_of_each(options, workers);
   std::mutex mutex;
   std::exception_ptr first;
@@ -125,7 +126,8 @@ int run_threads(const WorkersOptions& options, const Cuda* cuda, int workers, co
   return status;
 }
 
-int run_processes(const WorkersOptions& options, const Cuda* cuda, const Launcher& started, const Body& body) {
+int run_processes(const WorkersOptions& options, const Cuda* cuda, const Launcher& started,
+                  const Body& body) {
   const MpiProcess self = mpi()->init();
   Groups groups;
   int status = 0;

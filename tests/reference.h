@@ -307,7 +307,8 @@ inline void check_everywhere(const std::string& title, std::vector<Output> outpu
         const Output& o = outputs[i];
         EXPECT_TRUE(o.array->guards_intact()) << full << " " << o.name << ": wrote outside of its elements";
         if (compare_bits) {
-          EXPECT_TRUE(first[i] == o.array->raw()) << full << " " << o.name << ": other bits than the first way";
+          EXPECT_TRUE(first[i] == o.array->raw())
+              << full << " " << o.name << ": other bits than the first way";
         } else {
           compare(full, o.name, *o.array, o.want);
           first.push_back(o.array->raw());

@@ -104,8 +104,8 @@ struct Support {
 };
 
 struct Backend {
-  const char* name;               // "cpu-avx512", ...
-  bool host_memory;               // the host reads and writes its memory, and its work is done when a call returns
+  const char* name;  // "cpu-avx512", ...
+  bool host_memory;  // the host reads and writes its memory, and its work is done when a call returns
   void* (*alloc)(int64_t bytes);  // 64-byte aligned; throws Error naming the bytes when there is no memory
   void (*release)(void* memory);
   void* (*alloc_host)(int64_t bytes);  // for the host and the device alike; on CUDA pinned
@@ -169,8 +169,8 @@ Exec cpu_exec(const Backend& backend, int threads, int first_cpu = 0);
 
 // CUDA, in a build that has it.
 struct CudaDevice {
-  std::string name;            // "NVIDIA H200"
-  int major = 0, minor = 0;    // compute capability
+  std::string name;             // "NVIDIA H200"
+  int major = 0, minor = 0;     // compute capability
   int64_t bytes = 0, free = 0;  // of its memory
 };
 struct Cuda {
@@ -183,6 +183,14 @@ struct Cuda {
   // device from now on. Throws InputError when the kernels were not compiled for the device.
   void* (*make_queue)(int device);
   void (*end_queue)(void* queue);  // once everything on it is done
+  // What is queued on the Exec between the two is recorded, not run, and so is what other queues that wait for it then
+  // do. launch queues a recording as one.
+  void (*begin_recording)(Exec&);
+  void* (*end_recording)(Exec&);  // a graph
+  void (*launch)(Exec&, void* graph);
+  void (*release_graph)(void* graph);
+  void (*profile)(bool on);         // what a profiler that was told to wait for it records
+  void (*range)(const char* name);  // begins a named range of the profiler's timeline; null: ends it
 };
 const Cuda* find_cuda();  // null: this build has none
 

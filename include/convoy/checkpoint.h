@@ -29,7 +29,7 @@ struct HostTensors {
   };
   std::vector<float*> values;
   std::vector<State> state;
-  std::vector<RowRange> own;  // rows of the whole tensor that are here, one a parameter; empty: all of all
+  std::vector<RowRange> own;   // rows of the whole tensor that are here, one a parameter; empty: all of all
   std::vector<Tensor> copies;  // of the arenas, where the host does not see the model's memory
 };
 // A model's: the memory that it trains in; or, where the host does not see that, a copy of what it holds now, which

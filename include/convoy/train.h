@@ -31,9 +31,11 @@ struct Optimizer {
 struct ModelOptions {
   bool training = true;  // false: no gradients, no optimizer state, evaluation programs only
   Loss loss = Loss::kSoftmax;
-  DType precision = DType::kF32;  // of activations, their gradients and the weights that are read; bf16, f16: on CUDA
+  DType precision =
+      DType::kF32;  // of activations, their gradients and the weights that are read; bf16, f16: on CUDA
   Optimizer optimizer;
-  uint64_t seed = 0;                                    // initial weights, dropout, augmentation
+  bool graph = true;  // on CUDA: a step of one worker is recorded, and then launched as one
+  uint64_t seed = 0;  // initial weights, dropout, augmentation
   std::optional<uint64_t> initial_seed = std::nullopt;  // of the weights alone
   bool augment = false, augment_flip = false;
   int64_t augment_pad = 0;
@@ -84,9 +86,11 @@ struct PassWork {
 // Everything that a global batch of one size needs.
 struct Step {
   Program front;
-  std::vector<PassWork> passes;      // none when nothing is split
-  Tensor row_numbers;                // i32: of the global batch, in the passes' order; on the backend
-  std::vector<int32_t> order;        // the same for the host
+  std::vector<PassWork> passes;  // none when nothing is split
+  Tensor row_numbers;            // i32: of the global batch, in the passes' order; on the backend
+  std::vector<int32_t> order;    // the same for the host
+  int64_t runs = 0;              // so far
+  std::shared_ptr<void> graph;   // on CUDA, the recorded step
 };
 
 // Bytes of a run by kind; what `convoy summary` prints.
@@ -114,7 +118,7 @@ struct Model {
   std::vector<View> values;          // one a spec, own rows: in `parameters`, or in `buffers`
   std::vector<View> gradients_of;    // one a spec; empty for buffers
   Tensor parameters, gradients, buffers;
-  Tensor low_parameters;  // in the precision of the activations, where that is not f32
+  Tensor low_parameters;        // in the precision of the activations, where that is not f32
   std::array<Tensor, 2> state;  // momentum, or AdamW's m and v
   Tensor activations, split_activations, exchange, scratch, input, scalars;
   View pixels, labels, index;               // the batch on the backend, for plan.rows rows
