@@ -124,6 +124,8 @@ std::map<std::string, std::string> record_metadata(const TrainingRecord& record)
   put("world", std::to_string(record.world));
   put("step", std::to_string(record.step));
   put("fc_updates", std::to_string(record.fc_updates));
+  put("loss_scale", real_text(static_cast<double>(record.loss_scale.scale)));
+  put("loss_scale_steps", std::to_string(record.loss_scale.good_steps));
   put("epoch", std::to_string(record.epoch));
   put("batch_in_epoch", std::to_string(record.batch_in_epoch));
   put("epoch_loss", real_text(record.epoch_so_far.loss));
@@ -177,6 +179,12 @@ TrainingRecord read_record(const TensorFile& file) {
   record.world = fields.whole<int64_t>("world", 1, INT32_MAX);
   record.step = fields.whole<int64_t>("step", 0, INT64_MAX);
   const bool counted = file.metadata().count(kPrefix + "fc_updates") > 0;  // not by versions for one worker
+  if (file.metadata().count(kPrefix + "loss_scale") > 0) {  // not by versions without f16
+    const double scale = fields.real("loss_scale", fields.word("loss_scale"));
+    if (!(scale >= 1 && scale <= 16777216)) fields.fail("loss_scale", text("is out of range: ", scale));
+    record.loss_scale.scale = static_cast<float>(scale);
+    record.loss_scale.good_steps = fields.whole<int64_t>("loss_scale_steps", 0, LossScale::kRaiseAfter - 1);
+  }
   record.fc_updates = counted ? fields.whole<int64_t>("fc_updates", 0, INT64_MAX) : record.step;
   record.epoch = fields.whole<int64_t>("epoch", 0, INT64_MAX);
   record.batch_in_epoch = fields.whole<int64_t>("batch_in_epoch", 0, INT64_MAX);

@@ -74,7 +74,14 @@ void Lowering::norm() {
 }
 
 // A row whose loss is not finite has no finite gradient either, and the last layer's gradients are sums over all rows.
+// Gradients in f16 may overflow anywhere, so all are looked at, by the sum of their squares.
 void Lowering::guard() {
+  if (dtype_ == DType::kF16) {
+    const View squares = b_.sum_of_squares.slice_rows(0, 1);
+    emit_update(SumOfSquares{b_.gradient_arena, squares});
+    if (world_ > 1 && !b_.plan->options.average) sum_over_workers(program.update, begin_, squares, "sum squares");
+    return emit_update(CountNonfinite{squares, b_.skip});
+  }
   for (size_t s = b_.specs.size(); s-- > 0;) {
     if (b_.gradients[s].empty()) continue;
     emit_update(CountNonfinite{b_.gradients[s], b_.skip});

@@ -365,6 +365,7 @@ Model make_model(const Net& net, const Plan& plan, const ModelOptions& options, 
   m.own_rank = Tensor::on_host(backend, DType::kI32, {plan.rows});
   m.pass_loss = Tensor::on_host(backend, DType::kF32, {plan.batch});
   m.ordered_labels = Tensor::on_host(backend, DType::kI32, {plan.batch});
+  m.host_skip = Tensor::on_host(backend, DType::kI32, {1});
   m.host_scalars = Tensor::on_host(backend, DType::kU8, {static_cast<int64_t>(2 * sizeof(StepScalars))});
   m.reports.resize(static_cast<size_t>(team.world()) * kReportBytes);
   m.report_blocks.assign(static_cast<size_t>(team.world()), 1);

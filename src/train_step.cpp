@@ -172,7 +172,7 @@ void run_passes(Running& s, int64_t step, const std::function<void(const PassWor
     if (m.plan.options.update_each_pass) {
       auto* scalars = reinterpret_cast<StepScalars*>(m.host_scalars.view().data) + 1;
       scalars->update = m.split_updates++;
-      scalars->gradient_scale = 1.0f / static_cast<float>(work.pass.total);
+      scalars->gradient_scale = 1.0f / (static_cast<float>(work.pass.total) * scalars->loss_scale);
       s.compute.backend->copy(s.compute, m.step_scalars() + 1, scalars, sizeof *scalars);
       s.run(work.program->update);
     }
@@ -269,6 +269,16 @@ std::array<int64_t, kTrafficKinds> bytes_so_far(const Team& team) {
 
 }  // namespace
 
+void LossScale::step(bool overflow) {
+  if (overflow) {
+    scale = std::max(scale / 2, 1.0f);
+    good_steps = 0;
+  } else if (++good_steps == kRaiseAfter) {
+    scale = std::min(scale * 2, 16777216.0f);
+    good_steps = 0;
+  }
+}
+
 StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSettings& settings) {
   const Clock::time_point start = Clock::now();
   const auto bytes_before = bytes_so_far(m.team);
@@ -283,6 +293,10 @@ StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSet
   scalars[0].gradient_scale =
       1.0f /
       static_cast<float>(m.plan.options.average ? std::max<int64_t>(batch.rows, 1) : batch.global_rows);
+  if (m.options.precision == DType::kF16) {
+    scalars[0].loss_scale = m.loss_scale.scale;
+    scalars[0].gradient_scale /= m.loss_scale.scale;
+  }
   scalars[1] = scalars[0];
   scalars[1].lr = settings.split_lr.value_or(settings.lr);
   scalars[1].update = m.split_updates;
@@ -324,8 +338,14 @@ StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSet
     // host looks at the end.
     const auto nothing = [] {};
     run_or_replay(s, [&] { run_whole(nothing, nothing); });
+    const bool scaled = m.options.precision == DType::kF16;
+    if (scaled) to_host(s, m.host_skip, 0, m.skip);
     report();
     agree();
+    if (scaled) {
+      s.report.skipped = m.host_skip.view().as<int32_t>()[0] != 0;
+      m.loss_scale.step(s.report.skipped);
+    }
   }
   if (!m.plan.options.update_each_pass)
     ++m.split_updates;  // without a split half too: another mode may go on

@@ -153,6 +153,7 @@ void TrainingRun::resume(const std::string& from) {
     epoch_sums_ = record.epoch_so_far;
     best_accuracy_ = record.best_accuracy;
     model_.split_updates = record.fc_updates;
+    model_.loss_scale = record.loss_scale;
   };
   FoundCheckpoint found;
   if (from_leader(team_, exec_, std::filesystem::is_directory(from)) != 0)
@@ -390,6 +391,7 @@ TrainingRecord TrainingRun::record() const {
   r.seed = model_.options.seed;
   r.world = team_.world();
   r.fc_updates = model_.split_updates;
+  r.loss_scale = model_.loss_scale;
   r.step = step_;
   r.epoch = epoch_;
   r.batch_in_epoch = batch_in_epoch_;

@@ -70,6 +70,8 @@ void expect_equal(const TrainingRecord& a, const TrainingRecord& b) {
   EXPECT_EQ(a.world, b.world);
   EXPECT_EQ(a.step, b.step);
   EXPECT_EQ(a.fc_updates, b.fc_updates);
+  EXPECT_EQ(a.loss_scale.scale, b.loss_scale.scale);
+  EXPECT_EQ(a.loss_scale.good_steps, b.loss_scale.good_steps);
   EXPECT_EQ(a.epoch, b.epoch);
   EXPECT_EQ(a.batch_in_epoch, b.batch_in_epoch);
   EXPECT_EQ(a.epoch_so_far.loss, b.epoch_so_far.loss);
@@ -166,6 +168,9 @@ const std::vector<BadField> kBadFields = {
     {"convoy.step", "-1", "step is -1, not from 0"},
     {"convoy.step", "9223372036854775808", "step is out of range"},
     {"convoy.fc_updates", "", "not a whole number: ''"},
+    {"convoy.loss_scale", "0x1p+30", "loss_scale is out of range"},
+    {"convoy.loss_scale", "nan", "loss_scale is not a finite number"},
+    {"convoy.loss_scale_steps", "2000", "loss_scale_steps is 2000, not from 0 to 1999"},
     {"convoy.fc_updates", "-1", "fc_updates is -1, not from 0"},
     {"convoy.fc_updates", "9223372036854775808", "fc_updates is out of range"},
     {"convoy.epoch", nullptr, "epoch is missing"},

@@ -65,6 +65,7 @@ struct TrainingRecord {
   int64_t world = 1;                            // workers
   int64_t step = 0;                             // steps done
   int64_t fc_updates = 0;                       // of the split layers: over `step` with an update a pass
+  LossScale loss_scale;                         // of a run in f16
   int64_t epoch = 0, batch_in_epoch = 0;        // where the next step reads
   StepReport epoch_so_far;                      // sums of the batches that the epoch has done
   double best_accuracy = -1;                    // on the test set, a fraction; -1: not measured

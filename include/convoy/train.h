@@ -105,6 +105,15 @@ struct MemoryReport {
 // What a worker tells the others about a step, in Model::reports.
 constexpr size_t kReportBytes = 64;
 
+// f16 loses gradients below 6e-8, so they are computed of a loss that is scaled up. Where they overflow, the step changes
+// no weight and the scale is halved; after kRaiseAfter good steps it is doubled (Micikevicius et al., arXiv 1710.03740).
+struct LossScale {
+  static constexpr int64_t kRaiseAfter = 2000;
+  float scale = 65536;
+  int64_t good_steps = 0;  // since it last changed
+  void step(bool overflow);
+};
+
 // Everything of one worker that lives on the backend, each kind in one arena. Parameters, gradients and optimizer
 // state of the front half come first, those of the split half follow: their owner alone has them.
 struct Model {
@@ -127,12 +136,13 @@ struct Model {
   std::map<int64_t, Step> train, evaluate;  // by rows of the global batch
   // Of the split half, by the pass's rows, its slot, and whether it adds to the gradients of the passes before.
   std::map<std::tuple<int64_t, int, bool>, Program> split_train, split_evaluate;
+  LossScale loss_scale;                              // with f16
   int64_t split_updates = 0;                         // how often the split half was updated: counted by AdamW
   std::vector<std::unique_ptr<Communicator>> alone;  // the communicator of a worker without a team
   View nonfinite, skip;  // i32 [1]: how much of something is NaN or infinite; no update unless it is 0
   // Room for what a step brings to the host or takes from it: loss and rank of each own row, the losses of a pass, labels,
   // the step's numbers, and every worker's report.
-  Tensor own_loss, own_rank, pass_loss, ordered_labels, host_scalars;
+  Tensor own_loss, own_rank, pass_loss, ordered_labels, host_scalars, host_skip;
   std::vector<std::byte> reports;
   Blocks report_blocks;
   MemoryReport memory() const;
@@ -162,7 +172,8 @@ View state_of(const Model& model, size_t spec, int kind);
 struct StepReport {
   double loss = 0;  // sum over rows
   int64_t correct = 0, rows = 0;
-  int32_t vote = 0;  // the largest of the workers'
+  int32_t vote = 0;      // the largest of the workers'
+  bool skipped = false;  // with f16: gradients overflowed, and no weight was changed
   // This worker's: seconds of the step, those that it waited for transfers, and their bytes (comm.h).
   double seconds = 0;
   std::array<double, kTrafficKinds> exposed{};
