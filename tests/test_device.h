@@ -25,7 +25,8 @@ inline std::vector<const Backend*> test_backends() {
   const char* only = std::getenv("CONVOY_TEST_BACKENDS");
   std::vector<const Backend*> found;
   if (only == nullptr || std::strcmp(only, "cuda") != 0) found = cpu_backends();
-  if (find_cuda() != nullptr && find_cuda()->devices() > 0 && (only == nullptr || std::strcmp(only, "cpu") != 0))
+  if (find_cuda() != nullptr && find_cuda()->devices() > 0 &&
+      (only == nullptr || std::strcmp(only, "cpu") != 0))
     found.push_back(find_cuda()->backend);
   return found;
 }
@@ -56,6 +57,15 @@ inline bool too_large(const Backend& backend) {
 #endif
 }
 
+// The dtype of its activations; the CPU's tables take f32 alone.
+inline DType& test_dtype() {
+  static DType dtype = DType::kF32;
+  return dtype;
+}
+inline bool left_out(const Backend& backend) {
+  return too_large(backend) || (test_dtype() != DType::kF32 && !is_cuda(backend));
+}
+
 struct Way {
   std::string name;
   int threads = 1;
@@ -68,8 +78,9 @@ inline std::vector<Way> ways(const Backend& backend) {
   std::vector<Way> all;
   for (const uint64_t seed : {0, 1, 2})
     for (const bool late : {false, true})
-      all.push_back({"CONVOY_EMULATOR_SEED=" + std::to_string(seed) + (late ? " CONVOY_EMULATOR_ASYNC=late" : ""), 1,
-                     seed, late});
+      all.push_back(
+          {"CONVOY_EMULATOR_SEED=" + std::to_string(seed) + (late ? " CONVOY_EMULATOR_ASYNC=late" : ""), 1,
+           seed, late});
   if (const char* few = std::getenv("CONVOY_EMULATOR_WAYS")) all.resize(static_cast<size_t>(std::atoi(few)));
   return all;
 #else
