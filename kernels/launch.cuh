@@ -4,6 +4,7 @@
 //   CONVOY_SHARED(float, tile, [32][33]);      a shared array of the block; CONVOY_SHARED(int, last, ) a
 //                                              variable
 //   CONVOY_DYNAMIC_SHARED(float, memory);      float* memory = the launch's shared_bytes, 128-byte aligned
+//   CONVOY_UNROLL                              #pragma unroll, of the loop that follows
 //   CONVOY_ARCH                                the architecture that this pass compiles for (800, ...), 0 on
 //                                              the host and emulated, where every wrapper works
 // A kernel's name with a comma in it stands in parentheses.
@@ -16,6 +17,7 @@
 
 #define CONVOY_ARCH 0
 #define CONVOY_IS_EMULATED true
+#define CONVOY_UNROLL
 #define CONVOY_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   ::emulator::launch(#kernel, kernel, grid, block, shared_bytes, stream, __VA_ARGS__)
 #define CONVOY_SHARED(type, name, extents)    \
@@ -32,6 +34,7 @@
 #else
 #define CONVOY_ARCH 0
 #endif
+#define CONVOY_UNROLL _Pragma("unroll")
 #define CONVOY_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
 #define CONVOY_SHARED(type, name, extents) __shared__ type name extents

@@ -10,9 +10,11 @@
 //                        and the next
 //   ldmatrix_transposed  the same of the transposed matrices;  stmatrix (sm_90): ldmatrix backwards
 //   mma_*                d += a · b, f32 accumulators; a is row-major, b column-major
+//   mma_16x8x16<T>       that of f16 or bf16, in pieces where the architecture has only those
 //   wmma_*               the 16x16x16 f16 product of sm_70, whose fragments only these functions understand
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/launch.cuh"
 
@@ -221,6 +223,35 @@ CONVOY_DEVICE uint32_t to_tf32(float v) {  // to nearest, ties away from zero
 }
 #endif
 #undef CONVOY_ACCUMULATORS
+
+// Whether this pass compiles code that needs mma_16x8x16 of T, and asynchronous copies or not.
+template <class T, bool kAsync>
+constexpr bool kHasProducts = CONVOY_ARCH == 0 || CONVOY_ARCH >= 800 ||
+                              (!kAsync && std::is_same_v<T, __half> && CONVOY_ARCH >= 750);
+
+// The 16x8x16 product of T, f16 or bf16, from whatever pieces the architecture has.
+template <class T>
+CONVOY_DEVICE void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  constexpr bool kHalf = std::is_same_v<T, __half>;
+#if defined(CONVOY_EMULATED)
+  const bool pieces = kHalf && emulator::options().architecture < 80;
+#else
+  constexpr bool pieces = kHalf && CONVOY_ARCH < 800;
+#endif
+  if (pieces) {
+    const uint32_t a0[2] = {a[0], a[1]}, a1[2] = {a[2], a[3]}, b0[1] = {b[0]}, b1[1] = {b[1]};
+    mma_m16n8k8_f16(d, a0, b0);
+    mma_m16n8k8_f16(d, a1, b1);
+    return;
+  }
+#if defined(CONVOY_EMULATED) || CONVOY_ARCH == 0 || CONVOY_ARCH >= 800
+  if constexpr (kHalf) {
+    mma_m16n8k16_f16(d, a, b);
+  } else {
+    mma_m16n8k16_bf16(d, a, b);
+  }
+#endif
+}
 
 // ---- The f16 product of sm_70. `leading`: elements between rows (kRow) or columns (kColumn), a multiple of
 // 8; the addresses are 32-byte aligned. a is row-major, b column-major, as mma_* have them, and so is the

@@ -33,6 +33,10 @@ constexpr double kExpf =
 constexpr double kPowf = 2 * kUnit;    // 1 ulp (same)
 constexpr double kLog1pf = 4 * kUnit;  // 2 ulp (same)
 constexpr double kTanhf = 4 * kUnit;   // 2 ulp (same)
+// Tensor cores cut the products and the sum so far off at the last bit of the largest of them, which costs up to 2u for
+// each, and there is a sum for every 8 or 16 products (NVIDIA documents none of this; Fasi, Higham, Mikaitis and Pranesh,
+// "Numerical behavior of NVIDIA tensor cores", 2021): 2 · 9/8 of gamma(n).
+constexpr double kTensorCore = 2.25;
 // Sums that the header promises in double: 2^-53 per term, n terms, far below one float rounding of the
 // result.
 constexpr double kUnitDouble = 0x1p-53;
@@ -291,7 +295,7 @@ struct Output {
 inline void check_everywhere(const std::string& title, std::vector<Output> outputs,
                              const std::function<void(Exec&)>& call) {
   for (const Backend* backend : test_backends()) {
-    if (too_large(*backend)) continue;
+    if (left_out(*backend)) continue;
     std::vector<std::vector<unsigned char>> first;
     for (const Way& way : ways(*backend)) {
       const std::string full = text(backend->name, " ", title, " (", way.name, ")");
@@ -335,7 +339,7 @@ inline void expect_error(const std::string& part, const std::function<void(Exec&
 // body(ex) once on every backend, with one thread.
 inline void for_every_table(const std::function<void(Exec&)>& body) {
   for (const Backend* backend : test_backends()) {
-    if (too_large(*backend)) continue;
+    if (left_out(*backend)) continue;
     Exec ex = test_exec(*backend);
     body(ex);
     backend->synchronize(ex);

@@ -49,6 +49,64 @@ const std::vector<ConvShape> kShapes = {
     {1, 64, 64, 3, 12, 3, 3, 1, 1, 1, 1},
     {0, 8, 8, 4, 8, 3, 3, 1, 1, 1, 1},
 };
+// What the GPU's kernels tell apart. Whole pieces of 8 channels: one tile and less, several depths, tails everywhere,
+// strides, chunks of pixels in backward weights, the largest tiles of each pass.
+const std::vector<ConvShape> kAligned = {
+    {1, 5, 5, 8, 8, 1, 1},
+    {2, 5, 7, 24, 16, 3, 3, 1, 1, 1, 1},
+    {1, 6, 6, 64, 72, 3, 3, 1, 1, 1, 1},
+    {3, 7, 7, 16, 24, 3, 3, 2, 2, 1, 1},
+    {2, 8, 8, 8, 72, 1, 1, 2, 2},
+    {1, 9, 11, 8, 8, 5, 3, 2, 3, 2, 1},
+    {2, 16, 17, 8, 16, 1, 1},
+    {2, 16, 15, 8, 120, 1, 1},
+    {2, 16, 16, 72, 8, 1, 1},
+    {1, 23, 22, 120, 8, 1, 1},
+    {8, 8, 16, 8, 8, 1, 1},
+    {1, 8, 9, 8, 136, 3, 3, 1, 1, 1, 1},
+};
+// Other channels: images of three, odd ones, one of the two aligned.
+const std::vector<ConvShape> kGathered = {
+    {1, 1, 1, 1, 1, 1, 1},
+    {2, 7, 8, 3, 16, 3, 3, 1, 1, 1, 1},
+    {1, 14, 14, 3, 8, 7, 7, 2, 2, 3, 3},
+    {1, 23, 19, 3, 9, 11, 11, 4, 4, 2, 2},
+    {2, 5, 6, 5, 7, 3, 3, 1, 1, 1, 1},
+    {2, 9, 8, 8, 65, 3, 2, 1, 1, 1, 1},
+    {1, 6, 5, 33, 16, 3, 3, 2, 2, 1, 1},
+    {3, 12, 16, 3, 12, 3, 3, 1, 1, 1, 1},
+    {2, 16, 16, 4, 10, 1, 1},
+    {2, 4, 4, 12, 20, 2, 2, 3, 3},
+    {0, 8, 8, 8, 8, 3, 3, 1, 1, 1, 1},
+    {2, 4, 4, 8, 0, 3, 3, 1, 1, 1, 1},
+};
+std::vector<ConvShape> all_shapes() {
+  std::vector<ConvShape> all = kShapes;
+  for (const auto* more : {&kAligned, &kGathered}) all.insert(all.end(), more->begin(), more->end());
+  return all;
+}
+
+// body(shape) with every shape in f32, and those of the GPU's lists in f16 and bf16. The emulator's work is that of whole
+// tiles.
+void for_every_shape(const std::function<void(const ConvShape&)>& body) {
+  const auto run = [&](DType dtype, const std::vector<ConvShape>& shapes, double share) {
+    test_dtype() = dtype;
+    for (const ConvShape& s : shapes) {
+      const auto tiles = [](int64_t extent, int64_t tile) {
+        return static_cast<double>((extent + tile - 1) / tile * tile);
+      };
+      test_work() = share * tiles(s.N * s.P() * s.Q(), 64) * tiles(s.K, 64) * tiles(s.R * s.S * s.C, 32);
+      body(s);
+    }
+  };
+  run(DType::kF32, all_shapes(), 2);
+  for (const DType half : {DType::kBF16, DType::kF16}) {
+    run(half, kAligned, 0);
+    run(half, kGathered, 0);
+  }
+  test_dtype() = DType::kF32;
+  test_work() = 0;
+}
 
 std::string name(const char* operation, const ConvShape& s) {
   return text(operation, " x", s.x(), " w", s.w(), " stride ", s.stride_h, "x", s.stride_w, " pad ", s.pad_h,
@@ -72,13 +130,35 @@ void each_product(const ConvShape& s, const F& f) {
 }
 std::vector<Sum> products(const ConvShape& s, const Shape& into, const Array& a, const Array& b, int pass) {
   std::vector<Sum> sums(static_cast<size_t>(into.count()));
-  const float *u = a.data(), *v = b.data();
+  const Doubles first = a.values(), second = b.values();
+  const double *u = first.data(), *v = second.data();
   each_product(s, [&](int64_t x, int64_t w, int64_t y) {
-    if (pass == 0) sums[static_cast<size_t>(y)].add(double{u[x]} * v[w]);
-    if (pass == 1) sums[static_cast<size_t>(x)].add(double{u[y]} * v[w]);
-    if (pass == 2) sums[static_cast<size_t>(w)].add(double{u[x]} * v[y]);
+    if (pass == 0) sums[static_cast<size_t>(y)].add(u[x] * v[w]);
+    if (pass == 1) sums[static_cast<size_t>(x)].add(u[y] * v[w]);
+    if (pass == 2) sums[static_cast<size_t>(w)].add(u[x] * v[y]);
   });
   return sums;
+}
+
+// An operand in the test's dtype: whole numbers, or normal ones that it rounds.
+Array operand(const Shape& shape, bool whole, int64_t magnitude, uint32_t seed) {
+  const Array exact = numbers(shape, whole, magnitude, seed);
+  Array a(test_dtype(), shape);
+  return std::move(a.each([&](int64_t i) { return exact[i]; }));
+}
+// What is left of a sum of n roundings: all of it in f32, rounded once more in a result of fewer bits.
+double sum_bound(const Sum& s, double n) {
+  return (test_dtype() == DType::kF32 ? 1 : kTensorCore) * bound(n, s.magnitude);
+}
+void add_rounded(Want& want, const Sum& s, double n, bool whole) {
+  const DType dtype = test_dtype();
+  if (dtype == DType::kF32) return want.add(s, n, whole);
+  if (whole) {
+    EXPECT_FALSE(s.magnitude >= 16777216.0) << "the test's numbers are too large to be exact";
+    return want.exact(from_half(dtype, to_half(dtype, s.value)));
+  }
+  const double before = sum_bound(s, n), smallest = dtype == DType::kF16 ? 0x1p-25 : FLT_MIN;
+  want.within(s.value, before + half_unit(dtype) * (std::abs(s.value) + before) + smallest);
 }
 
 Want forward_want(const ConvShape& s, std::vector<Sum> sums, const Array* bias, bool with_relu, bool whole) {
@@ -86,18 +166,18 @@ Want forward_want(const ConvShape& s, std::vector<Sum> sums, const Array* bias, 
   for (size_t i = 0; i < sums.size(); ++i) {
     if (bias != nullptr) sums[i].add((*bias)[static_cast<int64_t>(i) % s.K]);
     if (with_relu) sums[i].value = relu(sums[i].value);
-    want.add(sums[i], static_cast<double>(s.R * s.S * s.C + 1), whole);
+    add_rounded(want, sums[i], static_cast<double>(s.R * s.S * s.C + 1), whole);
   }
   return want;
 }
 
 void test_forward(const ConvShape& s, const Array& x, const Array& w, bool whole) {
   const Array bias = numbers({s.K}, whole, 5, 3);
-  Array y(DType::kF32, s.y());
+  Array y(test_dtype(), s.y());
   const std::vector<Sum> sums = products(s, s.y(), x, w, 0);
   for (const bool with_bias : {false, true})
     for (const bool with_relu : {false, true}) {
-      if (with_relu && !with_bias) continue;
+      if (with_relu != with_bias && (with_relu || test_dtype() != DType::kF32)) continue;
       const Want want = forward_want(s, sums, with_bias ? &bias : nullptr, with_relu, whole);
       check_everywhere(name("conv_forward", s) + (with_bias ? " bias" : "") + (with_relu ? " relu" : ""),
                        {{"y", &y, want}}, [&](Exec& ex) {
@@ -148,14 +228,14 @@ void test_fused_pool(const ConvShape& s, const Array& x, const Array& w) {
 }
 
 void test_backward_data(const ConvShape& s, const Array& dy, const Array& w, const Array& mask, bool whole) {
-  Array dx(DType::kF32, s.x());
+  Array dx(test_dtype(), s.x());
   const std::vector<Sum> sums = products(s, s.x(), dy, w, 1);
   for (const bool masked : {false, true}) {
     Want want;
     for (size_t i = 0; i < sums.size(); ++i) {
       Sum sum = sums[i];
-      if (masked && mask[static_cast<int64_t>(i)] <= 0) sum = Sum();
-      want.add(sum, static_cast<double>(s.K * s.R * s.S), whole);
+      if (masked && mask.value(static_cast<int64_t>(i)) <= 0) sum = Sum();
+      add_rounded(want, sum, static_cast<double>(s.K * s.R * s.S), whole);
     }
     check_everywhere(name("conv_backward_data", s) + (masked ? " mask" : ""), {{"dx", &dx, want}},
                      [&](Exec& ex) {
@@ -171,15 +251,16 @@ void test_backward_weights(const ConvShape& s, const Array& x, const Array& dy, 
   const Array dw0 = numbers(s.w(), whole, 9, 5), db0 = numbers({s.K}, whole, 9, 6);
   const std::vector<Sum> weights = products(s, s.w(), x, dy, 2);
   std::vector<Sum> biases(static_cast<size_t>(s.K));
-  for (int64_t i = 0; i < dy.count(); ++i) biases[static_cast<size_t>(i % s.K)].add(dy[i]);
+  for (int64_t i = 0; i < dy.count(); ++i) biases[static_cast<size_t>(i % s.K)].add(dy.value(i));
   const double terms = static_cast<double>(s.N * s.P() * s.Q() + 1);
   for (const bool overwrite : {true, false})
     for (const bool with_db : {true, false}) {
+      if (with_db != overwrite && test_dtype() != DType::kF32) continue;
       const auto want = [&](std::vector<Sum> sums, const Array& before) {
         Want w;
         for (size_t i = 0; i < sums.size(); ++i) {
           if (!overwrite) sums[i].add(before[static_cast<int64_t>(i)]);
-          w.add(sums[i], terms, whole);
+          whole ? w.exact(sums[i]) : w.within(sums[i].value, sum_bound(sums[i], terms));
         }
         return w;
       };
@@ -198,14 +279,16 @@ void test_backward_weights(const ConvShape& s, const Array& x, const Array& dy, 
 struct Operands {
   Array x, w, dy;
   Operands(const ConvShape& s, bool whole)
-      : x(numbers(s.x(), whole, 4, 1)), w(numbers(s.w(), whole, 4, 2)), dy(numbers(s.y(), whole, 4, 4)) {}
+      : x(operand(s.x(), whole, 4, 1)), w(operand(s.w(), whole, 4, 2)), dy(operand(s.y(), whole, 4, 4)) {}
 };
 
 TEST(Conv, ForwardExact) {
-  for (const ConvShape& s : kShapes) test_forward(s, Operands(s, true).x, Operands(s, true).w, true);
+  for_every_shape(
+      [](const ConvShape& s) { test_forward(s, Operands(s, true).x, Operands(s, true).w, true); });
 }
 TEST(Conv, ForwardRounding) {
-  for (const ConvShape& s : kShapes) test_forward(s, Operands(s, false).x, Operands(s, false).w, false);
+  for_every_shape(
+      [](const ConvShape& s) { test_forward(s, Operands(s, false).x, Operands(s, false).w, false); });
 }
 TEST(Conv, FusedPoolExact) {
   for (const ConvShape& s : kShapes) {
@@ -217,55 +300,64 @@ TEST(Conv, FusedPoolExact) {
   }
 }
 TEST(Conv, BackwardDataExact) {
-  for (const ConvShape& s : kShapes) {
+  for_every_shape([](const ConvShape& s) {
     const Operands o(s, true);
     test_backward_data(s, o.dy, o.w, o.x, true);
-  }
+  });
 }
 TEST(Conv, BackwardDataRounding) {
-  for (const ConvShape& s : kShapes) {
+  for_every_shape([](const ConvShape& s) {
     const Operands o(s, false);
     test_backward_data(s, o.dy, o.w, o.x, false);
-  }
+  });
 }
 TEST(Conv, BackwardWeightsExact) {
-  for (const ConvShape& s : kShapes) {
+  for_every_shape([](const ConvShape& s) {
     const Operands o(s, true);
     test_backward_weights(s, o.x, o.dy, true);
-  }
+  });
 }
 TEST(Conv, BackwardWeightsRounding) {
-  for (const ConvShape& s : kShapes) {
+  for_every_shape([](const ConvShape& s) {
     const Operands o(s, false);
     test_backward_weights(s, o.x, o.dy, false);
-  }
+  });
 }
 
 // A NaN reaches exactly the results that its element is a term of.
 TEST(Conv, NanPropagates) {
-  for (const ConvShape& s :
-       {ConvShape{2, 7, 9, 5, 18, 3, 3, 1, 1, 1, 1}, ConvShape{5, 4, 4, 16, 32, 3, 3, 1, 1, 1, 1},
-        ConvShape{2, 9, 9, 3, 8, 3, 3, 2, 2, 1, 1}, ConvShape{2, 6, 6, 32, 64, 1, 1}}) {
-    Operands o(s, true);
-    o.x[o.x.count() / 3] = NAN;
-    test_forward(s, o.x, o.w, true);
-    test_backward_weights(s, o.x, o.dy, true);
-    o.dy[o.dy.count() / 2] = NAN;
-    test_backward_data(s, o.dy, o.w, Operands(s, true).x, true);
-  }
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
+    for (const ConvShape& s :
+         {ConvShape{2, 7, 9, 5, 18, 3, 3, 1, 1, 1, 1}, ConvShape{5, 4, 4, 16, 32, 3, 3, 1, 1, 1, 1},
+          ConvShape{2, 9, 9, 3, 8, 3, 3, 2, 2, 1, 1}, ConvShape{2, 6, 6, 32, 64, 1, 1}}) {
+      test_dtype() = dtype;
+      Operands o(s, true);
+      o.x.set(o.x.count() / 3, NAN);
+      test_forward(s, o.x, o.w, true);
+      test_backward_weights(s, o.x, o.dy, true);
+      o.dy.set(o.dy.count() / 2, NAN);
+      test_backward_data(s, o.dy, o.w, Operands(s, true).x, true);
+    }
+  test_dtype() = DType::kF32;
 }
 
 // A NaN in the mask is not <= 0.
 TEST(Conv, NanInTheMask) {
-  const ConvShape s{2, 6, 6, 17, 16, 3, 3, 1, 1, 1, 1};
-  const Operands o(s, true);
-  const Array mask = whole_numbers(s.x(), 2, 9);
-  mask[40] = NAN;
-  test_backward_data(s, o.dy, o.w, mask, true);
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
+    for (const int64_t C : {16, 17}) {
+      test_dtype() = dtype;
+      const ConvShape s{2, 6, 6, C, 16, 3, 3, 1, 1, 1, 1};
+      const Operands o(s, true);
+      const Array mask = operand(s.x(), true, 2, 9);
+      mask.set(40, NAN);
+      test_backward_data(s, o.dy, o.w, mask, true);
+    }
+  test_dtype() = DType::kF32;
 }
 
 TEST(Conv, AdjointsExact) {
-  for (const ConvShape& s : kShapes) {
+  for_every_shape([](const ConvShape& s) {
+    if (test_dtype() != DType::kF32) return;  // y and dx are rounded
     const Operands o(s, true);
     Array y(DType::kF32, s.y()), dx(DType::kF32, s.x()), dw(DType::kF32, s.w());
     for_every_table([&](Exec& ex) {
@@ -277,7 +369,7 @@ TEST(Conv, AdjointsExact) {
       EXPECT_EQ(dy_y, dot(dx, o.x)) << ex.backend->name << " " << name("<dy, y> against <dx, x>", s);
       EXPECT_EQ(dy_y, dot(dw, o.w)) << ex.backend->name << " " << name("<dy, y> against <dw, w>", s);
     });
-  }
+  });
 }
 
 TEST(Conv, Errors) {
@@ -304,6 +396,10 @@ TEST(Conv, Errors) {
   forward(F{s, x.view(), w.view(), {b5.view(), false}, y.view(), {}});
   forward(F{s, bytes.view(), w.view(), {}, y.view(), {}});
   forward(F{s, x.view(), w.view(), {}, wide.view(), {}});
+  const Array half(DType::kBF16, s.w()), half_bias(DType::kBF16, {4});
+  forward(F{s, x.view(), half.view(), {}, y.view(), {}});
+  forward(F{s, x.view(), w.view(), {half_bias.view(), false}, y.view(), {}});
+  weights(W{s, x.view(), y.view(), half.view(), b.view(), true});
   data(D{s, wrong.view(), w.view(), x.view(), {}});
   data(D{s, y.view(), wrong.view(), x.view(), {}});
   data(D{s, y.view(), w.view(), wrong.view(), {}});

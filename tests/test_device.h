@@ -57,6 +57,15 @@ inline bool too_large(const Backend& backend) {
 #endif
 }
 
+// The dtype of its activations; the CPU's tables take f32 alone.
+inline DType& test_dtype() {
+  static DType dtype = DType::kF32;
+  return dtype;
+}
+inline bool left_out(const Backend& backend) {
+  return too_large(backend) || (test_dtype() != DType::kF32 && !is_cuda(backend));
+}
+
 struct Way {
   std::string name;
   int threads = 1;

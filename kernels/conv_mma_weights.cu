@@ -1,0 +1,130 @@
+// Backward weights on tensor cores. Memory runs along the lines of both operands: rows of pixels.
+#include "kernels/conv_mma.cuh"
+
+namespace convoy::cuda {
+namespace {
+
+using namespace mma;
+
+// A: a line is a filter, its dy at the pixels the depth.
+template <class T, int kLines>
+class GradientRows {
+ public:
+  using Layout = Wide<kLines>;
+  const bool aligned;
+
+  __device__ GradientRows(const Gradient<T>& p, int row)
+      : aligned(p.dy_aligned), p_(p), row_(row + Layout::line(0)) {}
+  __device__ const uint16_t* memory() const { return reinterpret_cast<const uint16_t*>(p_.dy); }
+  __device__ void at(int k0) { k0_ = k0; }
+  __device__ const uint16_t* piece(int i) const { return element(i, 0); }
+  __device__ const uint16_t* element(int i, int e) const {
+    const int pixel = k0_ + Layout::depth(i), row = row_ + e;
+    return pixel < p_.depth && row < p_.rows ? memory() + int64_t{pixel} * p_.rows + row : nullptr;
+  }
+
+ private:
+  const Gradient<T>& p_;
+  int row_, k0_ = 0;
+};
+
+// B: a line is a tap and a channel.
+template <class T, int kLines>
+class ImageColumns {
+ public:
+  using Layout = Wide<kLines>;
+  const bool aligned;
+
+  __device__ ImageColumns(const Gradient<T>& p, int column)
+      : aligned(p.image_aligned),
+        p_(p),
+        column_(column + Layout::line(0)),
+        tap_(p.windows.by_taps(column_)) {}
+  __device__ const uint16_t* memory() const { return reinterpret_cast<const uint16_t*>(p_.image); }
+  __device__ void at(int k0) {
+    CONVOY_UNROLL
+    for (int i = 0; i < Layout::kCount; ++i) windows_[i] = p_.windows.at(k0 + Layout::depth(i), p_.depth);
+  }
+  __device__ const uint16_t* piece(int i) const { return find(i, column_, tap_); }
+  __device__ const uint16_t* element(int i, int e) const {
+    return find(i, column_ + e, p_.windows.by_taps(column_ + e));
+  }
+
+ private:
+  __device__ const uint16_t* find(int i, int column, int tap) const {
+    const int j = column - tap * p_.windows.taps_pitch;
+    const bool in = column < p_.columns && p_.windows.inside(windows_[i], tap, j);
+    return in ? memory() + p_.windows.element(windows_[i], tap, j) : nullptr;
+  }
+  const Gradient<T>& p_;
+  int column_, tap_;
+  Window windows_[Layout::kCount];
+};
+
+template <class T, class Tile>
+__device__ void store(const Gradient<T>& p, const TileStart<Tile::kRows, Tile::kColumns>& start,
+                      const Sums<Tile, true>& sums, bool row_sums) {
+  using S = Sums<Tile, true>;
+  const auto put = [&](float* to, float v) { *to = p.add ? *to + v : v; };
+  CONVOY_UNROLL
+  for (int m = 0; m < S::kDown; ++m) CONVOY_UNROLL
+  for (int i = 0; i < 4; i += 2) {
+    const int row = start.row + S::row(m, i);
+    if (row >= p.rows) continue;
+    const int64_t line = int64_t{blockIdx.y} * p.rows + row;
+    if (row_sums && threadIdx.x % 4 == 0) put(p.db + line, sums.rows[m][i]);
+    CONVOY_UNROLL
+    for (int n = 0; n < S::kAcross; ++n) {
+      const int column = start.column + S::column(n, 0);
+      float* to = p.dw + line * p.columns + column;
+      const float left = sums.v[m][n][i], right = sums.v[m][n][i + 1];
+      if (column + 1 < p.columns && !p.add && reinterpret_cast<uintptr_t>(to) % 8 == 0) {
+        *reinterpret_cast<float2*>(to) = make_float2(left, right);
+        continue;
+      }
+      if (column < p.columns) put(to, left);
+      if (column + 1 < p.columns) put(to + 1, right);
+    }
+  }
+}
+
+template <class T, class Tile>
+__global__ void __launch_bounds__(kThreads, Tile::kBlocks) gradient_kernel(const Gradient<T> p) {
+  if constexpr (kHasProducts<T, Tile::kAsync>) {
+    CONVOY_DYNAMIC_SHARED(uint4, ring);
+    const TileStart<Tile::kRows, Tile::kColumns> start(p.columns);
+    Operand<GradientRows<T, Tile::kRows>, Tile::kAsync> a(p, start.row);
+    Operand<ImageColumns<T, Tile::kColumns>, Tile::kAsync> b(p, start.column);
+    Sums<Tile, true> sums;
+    const bool row_sums = p.db != nullptr && start.column == 0 && threadIdx.x / 32 / Tile::kWarpsDown == 0;
+    const int64_t first = int64_t{blockIdx.y} * p.chunk, end = first + p.chunk;
+    run<T, Tile>(a, b, static_cast<int>(first), static_cast<int>(end < p.depth ? end : p.depth), ring, sums,
+                 row_sums);
+    store<T, Tile>(p, start, sums, row_sums);
+  }
+}
+
+template <class T, class Tile>
+void launch(Exec& ex, const Gradient<T>& p) {
+  const Tiling tiling{Tile::kRows, Tile::kColumns};
+  CONVOY_LAUNCH((gradient_kernel<T, Tile>), tiling.grid(p), dim3(kThreads), Tile::kBytes, stream(ex), p);
+  CONVOY_CUDA(cudaGetLastError());
+}
+
+}  // namespace
+
+template <class T>
+void mma_backward_weights(Exec& ex, const Gradient<T>& p, const Tiling& t, bool async) {
+  if (async) {
+    if (t.rows == 128) return launch<T, Tile<128, 128, 2, true>>(ex, p);
+    if (t.columns == 128) return launch<T, Tile<64, 128, 2, true>>(ex, p);
+    return launch<T, Tile<64, 64, 2, true>>(ex, p);
+  }
+  if (t.columns == 128) return launch<T, Tile<64, 128, 2, false>>(ex, p);
+  launch<T, Tile<64, 64, 2, false>>(ex, p);
+}
+
+template void mma_backward_weights<__nv_bfloat16>(Exec&, const Gradient<__nv_bfloat16>&, const Tiling&, bool);
+template void mma_backward_weights<__half>(Exec&, const Gradient<__half>&, const Tiling&, bool);
+
+}  // namespace convoy::cuda
