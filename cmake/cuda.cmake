@@ -49,7 +49,7 @@ elseif(CONVOY_CUDA STREQUAL "ON" OR (CONVOY_CUDA STREQUAL "AUTO" AND CONVOY_NVCC
   add_library(convoy_cuda OBJECT ${CONVOY_CUDA_SOURCES})
   string(REPLACE ";" " " architectures "${CMAKE_CUDA_ARCHITECTURES}")
   target_compile_definitions(convoy_cuda PRIVATE CONVOY_CUDA_ARCHITECTURES="${architectures}")
-  target_compile_options(convoy_cuda PRIVATE --extended-lambda -Xcompiler=-Wall,-Wextra -lineinfo
+  target_compile_options(convoy_cuda PRIVATE --extended-lambda --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra -lineinfo
     $<$<BOOL:${CONVOY_WERROR}>:-Werror=all-warnings>)
   target_include_directories(convoy_cuda PRIVATE include ${CMAKE_CURRENT_SOURCE_DIR})
   add_library(convoy_cuda_libraries INTERFACE)
@@ -69,7 +69,7 @@ if(CONVOY_NVCC)
   foreach(source ${CONVOY_CUDA_SOURCES})
     get_filename_component(stem ${source} NAME_WE)
     add_custom_target(nvcc_${stem}
-      COMMAND ${CONVOY_NVCC} -std=c++17 -O3 ${gencode} --threads 0 --extended-lambda -Werror all-warnings -Xcompiler -Wall,-Wextra
+      COMMAND ${CONVOY_NVCC} -std=c++17 -O3 ${gencode} --threads 0 --extended-lambda --expt-relaxed-constexpr -Werror all-warnings -Xcompiler -Wall,-Wextra
         -Xptxas -v -DCONVOY_CUDA_ARCHITECTURES=\\"check\\" -I${CMAKE_CURRENT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR}
         -c ${source} -o ${CMAKE_CURRENT_BINARY_DIR}/nvcc_${stem}.o
       VERBATIM)

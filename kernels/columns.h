@@ -6,8 +6,8 @@
 //   embed    x[i, first + j] = y[i, j], all other columns 0
 //
 // A matrix is [rows, columns]; images [N,H,W,C] are read as [N·H·W, C]. `blocks` is what an all-gather
-// leaves, of any shape: block 0, block 1, ... one behind the other, block r being [rows, widths[r]]. f32,
-// contiguous; widths may be 0, and live as long as the operation is used. Results are overwritten. No
+// leaves, of any shape: block 0, block 1, ... one behind the other, block r being [rows, widths[r]]. f32, on
+// CUDA bf16 or f16 too, contiguous; widths may be 0, and live as long as the operation is used. Results are overwritten. No
 // aliasing.
 #pragma once
 #include <vector>

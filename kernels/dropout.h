@@ -2,7 +2,7 @@
 //
 // The mask is never stored: m for unit u of row n of the global batch comes from
 //   v = philox(seed, u / 4, n, step, kDropoutStream + layer).v[u % 4]:  m = 1 where uniform_float(v) >= p.
-// x[N, ...] of any shape, f32, contiguous; y may be x, dx may be dy. Row i of x is row first_row + i of the
+// x[N, ...] of any shape, contiguous, f32, on CUDA bf16 or f16 too; y may be x, dx may be dy. Row i of x is row first_row + i of the
 // global batch, or rows[i]. Element e of a row is
 //   unit first_unit + e                                                          where columns = 0,
 //   unit (e / columns) · unsplit_columns + first_unit + e % columns              of a split layer,

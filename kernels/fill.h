@@ -1,5 +1,5 @@
-// fill: y = value. scale: y *= factor. count_nonfinite: out[0] (i32) = how many elements of x are NaN or infinite. Any shape,
-// f32, contiguous.
+// fill: y = value. scale: y *= factor. count_nonfinite: out[0] (i32) = how many elements of x are NaN or infinite, at
+// most 2^31 - 1. Any shape, contiguous; f32, on CUDA bf16 or f16 too.
 #pragma once
 #include "convoy/tensor.h"
 

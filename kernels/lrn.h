@@ -4,7 +4,7 @@
 //   y[c] = x[c] / (k + alpha / size · sum over c' in [c - size/2, c + (size-1)/2] of x[c']²) ^ beta
 //
 // where channels outside [0, C) count as zero. backward recomputes what it needs from x.
-// x, y, dy, dx [N,H,W,C], f32, contiguous. No aliasing.
+// x, y, dy, dx [N,H,W,C], contiguous; f32, on CUDA bf16 or f16 too. No aliasing.
 #pragma once
 #include "convoy/tensor.h"
 

@@ -1,15 +1,14 @@
 // Max and average pooling, channels last; windows may overlap, pads count as absent.
 //
-//   max      y = the maximum of the window, index = its place r·S + s in the window; NaN wins over numbers,
-//   the first
-//            in window order (rows, then columns) wins a tie. Pad < window extent, so no window is empty.
+//   max      y = the maximum of the window, index = its place r·S + s in the window; NaN wins over numbers, the
+//            first in window order (rows, then columns) wins a tie. Pad < window extent, so no window is empty.
 //            backward: dx = sum of the dy of the windows whose maximum it was, 0 elsewhere; with a mask (y as
 //            the forward pass left it, after a ReLU) the windows with y <= 0 send nothing.
 //   average  y = sum of the window / (R·S), pads counted as zeros (PyTorch's count_include_pad=True).
 //            Global average pooling is R = H, S = W.
 //
-// x[N,H,W,C], y[N,P,Q,C] with P = floor((H + 2·pad_h - R) / stride_h) + 1. index is u8, so R·S <= 256 for
-// max.
+// x[N,H,W,C], y[N,P,Q,C] with P = floor((H + 2·pad_h - R) / stride_h) + 1; f32, on CUDA bf16 or f16 too (all the
+// same). index is u8, so R·S <= 256 for max.
 #pragma once
 #include "convoy/tensor.h"
 

@@ -1,4 +1,5 @@
-// ReLU, sigmoid and tanh, elementwise on any shape, f32, contiguous.
+// ReLU, sigmoid and tanh, elementwise on any shape, contiguous; f32, on CUDA bf16 or f16 too (all operands the
+// same).
 //
 //   ReLU     y = max(x, 0), NaN stays      dx = 0 where y <= 0, else dy
 //   sigmoid  y = 1 / (1 + exp(-x))         dx = dy · y · (1 - y)

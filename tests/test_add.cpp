@@ -10,18 +10,18 @@ Want sum(const Array& a, const Array& b, bool with_relu, bool whole) {
   Want want;
   for (int64_t i = 0; i < a.count(); ++i) {
     Sum s;
-    s.add(a[i]);
-    s.add(b[i]);
+    s.add(a.value(i));
+    s.add(b.value(i));
     if (with_relu) s.value = relu(s.value);
     want.add(s, 1, whole);
   }
-  return want;
+  return stored(a.dtype(), want);
 }
 void test(const Array& a, const Array& b, bool whole) {
-  Array y(DType::kF32, a.shape());
+  Array y(a.dtype(), a.shape());
   for (const bool with_relu : {false, true}) {
     const Want want = sum(a, b, with_relu, whole);
-    const std::string title = text("add ", a.shape(), with_relu ? " relu" : "");
+    const std::string title = text("add ", dtype_name(a.dtype()), " ", a.shape(), with_relu ? " relu" : "");
     check_everywhere(title, {{"y", &y, want}}, [&](Exec& ex) {
       CONVOY_INVOKE(ex, add, AddArgs{a.view(), b.view(), y.view(), with_relu});
     });
@@ -35,16 +35,23 @@ void test(const Array& a, const Array& b, bool whole) {
 }
 
 TEST(Add, Exact) {
-  for (const Shape& s : kShapes) test(whole_numbers(s, 9, 1), whole_numbers(s, 9, 2), true);
+  for_every_dtype([](DType dtype) {
+    for (const Shape& s : kShapes)
+      test(as(dtype, whole_numbers(s, 9, 1)), as(dtype, whole_numbers(s, 9, 2)), true);
+  });
 }
 TEST(Add, Rounding) {
-  for (const Shape& s : kShapes) test(normals(s, 1), normals(s, 2), false);
+  for_every_dtype([](DType dtype) {
+    for (const Shape& s : kShapes) test(as(dtype, normals(s, 1)), as(dtype, normals(s, 2)), false);
+  });
 }
 TEST(Add, NanPropagates) {
-  const Array a = whole_numbers({3, 40}, 9, 1), b = whole_numbers({3, 40}, 9, 2);
-  a[17] = NAN;
-  b[119] = NAN;
-  test(a, b, true);
+  for_every_dtype([](DType dtype) {
+    const Array a = as(dtype, whole_numbers({3, 40}, 9, 1)), b = as(dtype, whole_numbers({3, 40}, 9, 2));
+    a.set(17, NAN);
+    b.set(119, NAN);
+    test(a, b, true);
+  });
 }
 TEST(Add, Errors) {
   const Array a = filled({2, 3}, 1), b = filled({3, 2}, 1), bytes(DType::kU8, {2, 3});

@@ -6,10 +6,10 @@ namespace {
 
 using Widths = std::vector<int64_t>;
 
-// Whole numbers that say where they stand.
-Array places(const Shape& shape) {
-  Array a(DType::kF32, shape);
-  a.each([](int64_t i) { return static_cast<double>(i + 1); });
+// Whole numbers that say where they stand; as 16 bits, up to the largest that bf16 has all below.
+Array places(const Shape& shape, DType dtype = DType::kF32) {
+  Array a(dtype, shape);
+  a.each([&](int64_t i) { return static_cast<double>(dtype == DType::kF32 ? i + 1 : i % 255 + 1); });
   return a;
 }
 Want want(const Doubles& values) {
@@ -32,6 +32,9 @@ const std::vector<Problem> kProblems = {
     {{2, 3, 5, 11}, {4, 4, 3}},
     {{13, 8, 8, 64}, {21, 21, 22}},
     {{2, 20000}, {10001, 9999}},
+    {{3, 70}, Widths(70, 1)},  // more workers than a launch has room for
+    {{3, 528}, Widths(33, 16)},
+    {{5, 48}, {8, 24, 16}},
     {{0, 7}, {3, 4}},
     {{5, 0}, {0, 0}},
     {{5, 0}, {}},
@@ -55,50 +58,54 @@ Doubles blocks_of(const Array& x, const Widths& widths) {
   int64_t first = 0;
   for (const int64_t width : widths) {
     for (int64_t i = 0; i < rows(x.shape()); ++i)
-      for (int64_t j = 0; j < width; ++j) out.push_back(x[i * columns(x.shape()) + first + j]);
+      for (int64_t j = 0; j < width; ++j) out.push_back(x.value(i * columns(x.shape()) + first + j));
     first += width;
   }
   return out;
 }
 
 TEST(Columns, GatherAndScatter) {
-  for (const Problem& p : kProblems) {
-    const Array x = places(p.shape);
-    const Doubles expected = blocks_of(x, p.widths);
-    Array blocks(DType::kF32, {x.count()}), y(DType::kF32, p.shape);
-    check_everywhere(name("columns_scatter", p), {{"blocks", &blocks, want(expected)}}, [&](Exec& ex) {
-      CONVOY_INVOKE(ex, columns_scatter, ColumnsScatter{x.view(), blocks.view(), &p.widths});
-    });
-    check_everywhere(name("columns_gather", p), {{"y", &y, want(x.values())}}, [&](Exec& ex) {
-      CONVOY_INVOKE(ex, columns_gather, ColumnsGather{blocks.view(), y.view(), &p.widths});
-    });
-  }
+  for_every_dtype([](DType dtype) {
+    for (const Problem& p : kProblems) {
+      const Array x = places(p.shape, dtype);
+      const Doubles expected = blocks_of(x, p.widths);
+      Array blocks(dtype, {x.count()}), y(dtype, p.shape);
+      check_everywhere(name("columns_scatter", p), {{"blocks", &blocks, want(expected)}}, [&](Exec& ex) {
+        CONVOY_INVOKE(ex, columns_scatter, ColumnsScatter{x.view(), blocks.view(), &p.widths});
+      });
+      check_everywhere(name("columns_gather", p), {{"y", &y, want(x.values())}}, [&](Exec& ex) {
+        CONVOY_INVOKE(ex, columns_gather, ColumnsGather{blocks.view(), y.view(), &p.widths});
+      });
+    }
+  });
 }
 
 TEST(Columns, SliceAndEmbed) {
-  for (const Problem& p : kProblems) {
-    const Array x = places(p.shape);
-    int64_t first = 0;
-    for (const int64_t width : p.widths) {
-      Shape part = p.shape;
-      part.dim[static_cast<size_t>(part.rank - 1)] = width;
-      Array y(DType::kF32, part), whole(DType::kF32, p.shape);
-      Doubles own, embedded;
-      for (int64_t i = 0; i < x.count(); ++i) {
-        const int64_t j = i % columns(p.shape);
-        const bool mine = j >= first && j < first + width;
-        if (mine) own.push_back(x[i]);
-        embedded.push_back(mine ? x[i] : 0);
+  for_every_dtype([](DType dtype) {
+    for (const Problem& p : kProblems) {
+      const Array x = places(p.shape, dtype);
+      int64_t first = 0;
+      for (const int64_t width : p.widths) {
+        Shape part = p.shape;
+        part.dim[static_cast<size_t>(part.rank - 1)] = width;
+        Array y(dtype, part), whole(dtype, p.shape);
+        Doubles own, embedded;
+        for (int64_t i = 0; i < x.count(); ++i) {
+          const int64_t j = i % columns(p.shape);
+          const bool mine = j >= first && j < first + width;
+          if (mine) own.push_back(x.value(i));
+          embedded.push_back(mine ? x.value(i) : 0);
+        }
+        check_everywhere(name("columns_slice", p), {{"y", &y, want(own)}}, [&](Exec& ex) {
+          CONVOY_INVOKE(ex, columns_slice, ColumnsSlice{x.view(), y.view(), first});
+        });
+        check_everywhere(name("columns_embed", p), {{"x", &whole, want(embedded)}}, [&](Exec& ex) {
+          CONVOY_INVOKE(ex, columns_embed, ColumnsEmbed{y.view(), whole.view(), first});
+        });
+        first += width;
       }
-      check_everywhere(name("columns_slice", p), {{"y", &y, want(own)}}, [&](Exec& ex) {
-        CONVOY_INVOKE(ex, columns_slice, ColumnsSlice{x.view(), y.view(), first});
-      });
-      check_everywhere(name("columns_embed", p), {{"x", &whole, want(embedded)}}, [&](Exec& ex) {
-        CONVOY_INVOKE(ex, columns_embed, ColumnsEmbed{y.view(), whole.view(), first});
-      });
-      first += width;
     }
-  }
+  });
 }
 
 TEST(Columns, Errors) {

@@ -57,13 +57,23 @@ inline bool too_large(const Backend& backend) {
 #endif
 }
 
-// The dtype of its activations; the CPU's tables take f32 alone.
+// The type of the operands of the operations that a test is about to check. The CPU takes f32 alone.
 inline DType& test_dtype() {
   static DType dtype = DType::kF32;
   return dtype;
 }
 inline bool left_out(const Backend& backend) {
-  return too_large(backend) || (test_dtype() != DType::kF32 && !is_cuda(backend));
+  return too_large(backend) || (!is_cuda(backend) && test_dtype() != DType::kF32);
+}
+// body(dtype) for every type that some backend takes.
+template <class Body>
+void for_every_dtype(const Body& body) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    if (dtype != DType::kF32 && !is_cuda(*test_backends().back())) continue;
+    test_dtype() = dtype;
+    body(dtype);
+  }
+  test_dtype() = DType::kF32;
 }
 
 struct Way {

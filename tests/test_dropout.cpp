@@ -18,15 +18,16 @@ Want want(const DropoutKey& key, const Array& x) {
   Want w;
   const int64_t units = x.shape().row();
   for (int64_t i = 0; i < x.count(); ++i) {
-    const double v = x[i] * (kept(key, i / units, i % units) ? 1 / (1 - double{key.p}) : 0);
+    const double v = x.value(i) * (kept(key, i / units, i % units) ? 1 / (1 - double{key.p}) : 0);
     key.p == 0 || key.p == 0.5f ? w.exact(v) : w.within(v, bound(3, std::abs(v)));
   }
-  return w;
+  return stored(x.dtype(), w);
 }
 void test(const DropoutKey& key, const Array& x) {
-  Array y(DType::kF32, x.shape());
+  Array y(x.dtype(), x.shape());
   const Want expected = want(key, x);
-  const std::string title = text(x.shape(), " p ", key.p, " first unit ", key.first_unit);
+  const std::string title =
+      text(dtype_name(x.dtype()), " ", x.shape(), " p ", key.p, " first unit ", key.first_unit);
   check_everywhere("dropout_forward " + title, {{"y", &y, expected}}, [&](Exec& ex) {
     CONVOY_INVOKE(ex, dropout_forward, DropoutForward{key, x.view(), y.view()});
   });
@@ -37,41 +38,50 @@ void test(const DropoutKey& key, const Array& x) {
 
 const std::vector<Shape> kShapes = {{1, 1},     {3, 5},          {2, 3, 5, 7}, {64, 128},
                                     {33, 1000}, {5, 12, 12, 64}, {0, 10},      {2, 4099}};
-const StepScalars kScalars = [] {
+StepScalars numbers_of_step() {
   StepScalars s;
   s.step = 41;
   s.first_row = 1000;
   return s;
-}();
+}
+const StepScalars* step_scalars() {
+  static const Scalars scalars(numbers_of_step());
+  return scalars.get();
+}
 
 TEST(Dropout, MaskIsTheFormula) {
-  for (const Shape& s : kShapes)
-    for (const float p : {0.0f, 0.25f, 0.5f, 0.3f, 0.999f})
-      for (const int64_t first_unit : {0, 1, 255, 258})
-        test({&kScalars, 77, 3, first_unit, p}, normals(s, 1));
+  for_every_dtype([](DType dtype) {
+    for (const Shape& s : kShapes)
+      for (const float p : {0.0f, 0.25f, 0.5f, 0.3f, 0.999f})
+        for (const int64_t first_unit : {0, 1, 256, 258})
+          test({step_scalars(), 77, 3, first_unit, p}, as(dtype, normals(s, 1)));
+  });
 }
 
 TEST(Dropout, NanPropagates) {
-  for (const float p : {0.0f, 0.5f}) {
-    const Array x = whole_numbers({4, 100}, 5, 1);
-    for (int64_t i = 0; i < x.count(); i += 9) x[i] = NAN;  // dropped or not
-    test({&kScalars, 77, 3, 0, p}, x);
-  }
+  for_every_dtype([](DType dtype) {
+    for (const float p : {0.0f, 0.5f}) {
+      const Array x = as(dtype, whole_numbers({4, 100}, 5, 1));
+      for (int64_t i = 0; i < x.count(); i += 9) x.set(i, NAN);  // dropped or not
+      test({step_scalars(), 77, 3, 0, p}, x);
+    }
+  });
 }
 
 // Rows [a, b) of a batch, on a worker of their own, get what they get in the whole; so do columns.
 TEST(Dropout, PartsEqualTheWhole) {
   const Array x = normals({20, 301}, 2), whole(DType::kF32, {20, 301});
-  const DropoutKey key{&kScalars, 5, 9, 0, 0.4f};
+  const DropoutKey key{step_scalars(), 5, 9, 0, 0.4f};
   for_every_table([&](Exec& ex) {
     ex.backend->dropout_forward(ex, {key, x.view(), whole.view()});
     for (const auto& [first, last] : {std::pair<int64_t, int64_t>{0, 7}, {7, 8}, {8, 20}}) {
-      StepScalars scalars = kScalars;
-      scalars.first_row += first;
+      const Scalars scalars(numbers_of_step());
+      scalars.get()->first_row += first;
       DropoutKey part = key;
-      part.scalars = &scalars;
+      part.scalars = scalars.get();
       const Array y(DType::kF32, {last - first, 301});
       ex.backend->dropout_forward(ex, {part, x.view().slice_rows(first, last - first), y.view()});
+      ex.backend->synchronize(ex);
       EXPECT_EQ(0, std::memcmp(y.data(), whole.data() + first * 301, static_cast<size_t>(y.view().bytes())))
           << ex.backend->name << " rows " << first << " to " << last;
     }
@@ -81,6 +91,7 @@ TEST(Dropout, PartsEqualTheWhole) {
       Array columns(DType::kF32, {20, 43}), y(DType::kF32, {20, 43});
       columns.each([&](int64_t i) { return x[i / 43 * 301 + first + i % 43]; });
       ex.backend->dropout_forward(ex, {part, columns.view(), y.view()});
+      ex.backend->synchronize(ex);
       for (int64_t i = 0; i < y.count(); ++i)
         ASSERT_EQ(y[i], whole[i / 43 * 301 + first + i % 43]) << ex.backend->name << " first unit " << first;
     }
@@ -89,7 +100,7 @@ TEST(Dropout, PartsEqualTheWhole) {
 
 // Columns [first_unit, first_unit + columns) of every pixel's channels, for rows in any order, on workers of
 // their own: what they get in the whole.
-TEST(Dropout, SplitViewsEqualTheWhole) {
+void test_splits(DType dtype) {
   struct Split {
     Shape whole;
     std::vector<int64_t> widths;
@@ -100,9 +111,10 @@ TEST(Dropout, SplitViewsEqualTheWhole) {
                                                {{3, 6, 6, 64}, {21, 21, 22}},
                                                {{2, 2, 3, 600}, {253, 252, 94, 1}},
                                                {{2, 9, 9, 4}, {1, 1, 1, 1}},
+                                               {{3, 4, 4, 64}, {16, 32, 16}},
                                                {{9, 16, 16, 10}, {3, 7}},
                                                {{0, 4, 4, 6}, {3, 3}}}) {
-    const Array x = normals(split.whole, 3), whole(DType::kF32, split.whole);
+    const Array x = as(DType::kF32, as(dtype, normals(split.whole, 3))), whole(DType::kF32, split.whole);
     const int64_t N = split.whole[0], units = split.whole.row(), C = split.whole[split.whole.rank - 1];
     Random random(4);
     Array order(DType::kI32, {N});
@@ -110,8 +122,8 @@ TEST(Dropout, SplitViewsEqualTheWhole) {
     for (int64_t i = N - 1; i > 0; --i)
       std::swap(order.at<int32_t>(i), order.at<int32_t>(random.whole(0, i)));
     Array numbers(DType::kI32, {N});
-    numbers.each([&](int64_t i) { return kScalars.first_row + order.at<int32_t>(i); });
-    DropoutKey key{&kScalars, 5, 9, 0, 0.4f};
+    numbers.each([&](int64_t i) { return step_scalars()->first_row + order.at<int32_t>(i); });
+    DropoutKey key{step_scalars(), 5, 9, 0, 0.4f};
     Exec plain = cpu_exec(cpu_backend("auto"), 1);
     plain.backend->dropout_forward(plain, {key, x.view(), whole.view()});
     key.unsplit_columns = C;
@@ -122,7 +134,7 @@ TEST(Dropout, SplitViewsEqualTheWhole) {
         key.columns = width;
         Shape shape = split.whole;
         shape.dim[static_cast<size_t>(shape.rank - 1)] = width;
-        Array part(DType::kF32, shape), y(DType::kF32, shape);
+        Array part(dtype, shape), y(dtype, shape);
         Want expected;
         const auto source = [&](int64_t i) {
           const int64_t n = i / shape.row(), e = i % shape.row();
@@ -130,32 +142,38 @@ TEST(Dropout, SplitViewsEqualTheWhole) {
         };
         part.each([&](int64_t i) { return x[source(i)]; });
         for (int64_t i = 0; i < part.count(); ++i) expected.exact(whole[source(i)]);
-        check_everywhere(text("dropout ", shape, " first unit ", key.first_unit, permuted ? " permuted" : ""),
-                         {{"y", &y, expected}}, [&](Exec& ex) {
+        check_everywhere(text("dropout ", dtype_name(dtype), " ", shape, " first unit ", key.first_unit,
+                              permuted ? " permuted" : ""),
+                         {{"y", &y, stored(dtype, expected)}}, [&](Exec& ex) {
                            CONVOY_INVOKE(ex, dropout_forward, DropoutForward{key, part.view(), y.view()});
                          });
         key.first_unit += width;
       }
     }
     // Rows in another order without a split.
-    key = {&kScalars, 5, 9, 0, 0.4f, numbers.view()};
-    Array mixed(DType::kF32, split.whole), dx(DType::kF32, split.whole);
+    key = {step_scalars(), 5, 9, 0, 0.4f, numbers.view()};
+    Array mixed(dtype, split.whole), dx(dtype, split.whole);
     mixed.each([&](int64_t i) { return x[order.at<int32_t>(i / units) * units + i % units]; });
     Want expected;
     for (int64_t i = 0; i < x.count(); ++i)
       expected.exact(whole[order.at<int32_t>(i / units) * units + i % units]);
-    check_everywhere(text("dropout_backward permuted ", split.whole), {{"dx", &dx, expected}}, [&](Exec& ex) {
-      CONVOY_INVOKE(ex, dropout_backward, DropoutBackward{key, mixed.view(), dx.view()});
-    });
+    check_everywhere(text("dropout_backward permuted ", split.whole), {{"dx", &dx, stored(dtype, expected)}},
+                     [&](Exec& ex) {
+                       CONVOY_INVOKE(ex, dropout_backward, DropoutBackward{key, mixed.view(), dx.view()});
+                     });
   }
+}
+TEST(Dropout, SplitViewsEqualTheWhole) {
+  for_every_dtype(test_splits);
 }
 
 // Other steps, layers and seeds drop other units.
 TEST(Dropout, KeysSeparate) {
-  StepScalars next = kScalars;
-  next.step += 1;
-  const DropoutKey a{&kScalars, 5, 9, 0, 0.5f}, step{&next, 5, 9, 0, 0.5f}, layer{&kScalars, 5, 8, 0, 0.5f},
-      seed{&kScalars, 6, 9, 0, 0.5f};
+  const Scalars next(numbers_of_step());
+  next.get()->step += 1;
+  const StepScalars* now = step_scalars();
+  const DropoutKey a{now, 5, 9, 0, 0.5f}, step{next.get(), 5, 9, 0, 0.5f}, layer{now, 5, 8, 0, 0.5f},
+      seed{now, 6, 9, 0, 0.5f};
   const Array x = filled({10, 1000}, 1);
   const auto masks = [&](const DropoutKey& key) {
     const Array y(DType::kF32, x.shape());
@@ -178,15 +196,15 @@ TEST(Dropout, Errors) {
     expect_error(part, [&](Exec& ex) { ex.backend->dropout_forward(ex, {key, x.view(), out}); });
     expect_error(part, [&](Exec& ex) { ex.backend->dropout_backward(ex, {key, x.view(), out}); });
   };
-  fails("expected 2x3", {&kScalars, 1, 0, 0, 0.5f}, y.view());
-  fails("not in [0, 1)", {&kScalars, 1, 0, 0, 1.0f}, x.view());
-  fails("not in [0, 1)", {&kScalars, 1, 0, 0, NAN}, x.view());
+  fails("expected 2x3", {step_scalars(), 1, 0, 0, 0.5f}, y.view());
+  fails("not in [0, 1)", {step_scalars(), 1, 0, 0, 1.0f}, x.view());
+  fails("not in [0, 1)", {step_scalars(), 1, 0, 0, NAN}, x.view());
   fails("no scalars", {nullptr, 1, 0, 0, 0.5f}, x.view());
   const Array rows3 = labels_of({1, 2, 3});
-  fails("rows is 3", {&kScalars, 1, 0, 0, 0.5f, rows3.view()}, x.view());
-  fails("holds f32", {&kScalars, 1, 0, 0, 0.5f, filled({2}, 1).view()}, x.view());
-  fails("columns 0+2 of 4", {&kScalars, 1, 0, 0, 0.5f, {}, 2, 4}, x.view());
-  fails("columns 2+3 of 4", {&kScalars, 1, 0, 2, 0.5f, {}, 3, 4}, x.view());
+  fails("rows is 3", {step_scalars(), 1, 0, 0, 0.5f, rows3.view()}, x.view());
+  fails("holds f32", {step_scalars(), 1, 0, 0, 0.5f, filled({2}, 1).view()}, x.view());
+  fails("columns 0+2 of 4", {step_scalars(), 1, 0, 0, 0.5f, {}, 2, 4}, x.view());
+  fails("columns 2+3 of 4", {step_scalars(), 1, 0, 2, 0.5f, {}, 3, 4}, x.view());
 }
 
 }  // namespace

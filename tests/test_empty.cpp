@@ -2,6 +2,7 @@
 // defined (a sum of nothing is 0, what is added to stays) and nothing else. Batch norm's, the losses' and the
 // columns' own tests hold their empty cases.
 #include "kernels/add.h"
+#include "kernels/cast.h"
 #include "kernels/conv.h"
 #include "kernels/dropout.h"
 #include "kernels/fc.h"
@@ -127,11 +128,12 @@ TEST(Empty, Pools) {
 }
 
 TEST(Empty, Elementwise) {
-  StepScalars scalars;
+  const Scalars scalars;
   for (const Shape& e : kEmpty) {
     const Array x(DType::kF32, e);
     Array y(DType::kF32, e), count(DType::kI32, {1});
-    const DropoutKey whole{&scalars, 1, 2, 0, 0.5f}, split{&scalars, 1, 2, 1, 0.5f, {}, e[3], e[3] + 1};
+    const DropoutKey whole{scalars.get(), 1, 2, 0, 0.5f},
+        split{scalars.get(), 1, 2, 1, 0.5f, {}, e[3], e[3] + 1};
     const In in = x.view();
     const Out out = y.view();
     check_everywhere(text("elementwise of ", e), {{"y", &y, {}}, {"nonfinite", &count, all_of(count, 0)}},
@@ -148,6 +150,8 @@ TEST(Empty, Elementwise) {
                        }
                        CONVOY_INVOKE(ex, add, AddArgs{in, in, out, true});
                        CONVOY_INVOKE(ex, fill, FillArgs{1, out});
+                       CONVOY_INVOKE(ex, scale, ScaleArgs{2, out});
+                       CONVOY_INVOKE(ex, cast, CastArgs{in, out});
                        CONVOY_INVOKE(ex, lrn_forward, LrnForward{LrnWindow(), in, out});
                        CONVOY_INVOKE(ex, lrn_backward, LrnBackward{LrnWindow(), in, in, out});
                        CONVOY_INVOKE(ex, count_nonfinite, CountNonfinite{in, count.view()});
@@ -158,13 +162,13 @@ TEST(Empty, Elementwise) {
 TEST(Empty, Normalize) {
   const Array pixels(DType::kU8, {0, 8, 8, 3}), index(DType::kI32, {0}), c = filled({3}, 1);
   Array y(DType::kF32, {0, 8, 8, 3});
-  const StepScalars scalars;
+  const Scalars scalars;
   for (const int64_t pad : {0, 4})
     check_everywhere("normalize", {{"y", &y, {}}}, [&](Exec& ex) {
       CONVOY_INVOKE(
           ex, normalize,
           NormalizeArgs{
-              &scalars, {pad, pad > 0, 1}, pixels.view(), index.view(), c.view(), c.view(), y.view()});
+              scalars.get(), {pad, pad > 0, 1}, pixels.view(), index.view(), c.view(), c.view(), y.view()});
     });
 }
 
@@ -191,8 +195,10 @@ TEST(Empty, Optimizers) {
         for (const bool nesterov : {false, true})
           CONVOY_INVOKE(
               ex, sgd_update,
-              SgdUpdate{&scalars, 0.9f, 0.1f, nesterov, 1, squares.view(), w.view(), g.view(), m.view()});
-        CONVOY_INVOKE(ex, sgd_update, SgdUpdate{&scalars, 0, 0, false, 0, {}, w.view(), g.view(), {}});
+              SgdUpdate{
+                  &scalars, 0.9f, 0.1f, nesterov, 1, squares.view(), w.view(), g.view(), m.view(), {}, {}});
+        CONVOY_INVOKE(ex, sgd_update,
+                      SgdUpdate{&scalars, 0, 0, false, 0, {}, w.view(), g.view(), {}, {}, {}});
         AdamwUpdate adamw;
         adamw.scalars = &scalars;
         adamw.w = w.view();

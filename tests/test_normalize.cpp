@@ -22,11 +22,11 @@ struct Constants {
   }
 };
 
-void test(const Shape& shape, const Augmentation& augmentation, const StepScalars* scalars) {
+void test(DType dtype, const Shape& shape, const Augmentation& augmentation, const StepScalars* scalars) {
   const int64_t H = shape[1], W = shape[2], C = shape[3];
   const Array pixels = pixels_of(shape);
   const Constants constants(C);
-  Array index(DType::kI32, {shape[0]}), y(DType::kF32, shape);
+  Array index(DType::kI32, {shape[0]}), y(dtype, shape);
   index.each([](int64_t n) { return 12345.0 + 7 * static_cast<double>(n); });
   Want want;
   for (int64_t i = 0; i < shape.count(); ++i) {
@@ -50,8 +50,9 @@ void test(const Shape& shape, const Augmentation& augmentation, const StepScalar
     want.within(s.value,
                 bound(4, s.magnitude));  // the factor (2) and its product or the shift, the difference
   }
-  check_everywhere(text("normalize ", shape, " pad ", augmentation.pad, augmentation.flip ? " flip" : ""),
-                   {{"y", &y, want}}, [&](Exec& ex) {
+  check_everywhere(text("normalize ", dtype_name(dtype), " ", shape, " pad ", augmentation.pad,
+                        augmentation.flip ? " flip" : ""),
+                   {{"y", &y, stored(dtype, want)}}, [&](Exec& ex) {
                      NormalizeArgs a{scalars, augmentation,          pixels.view(),
                                      {},      constants.mean.view(), constants.stddev.view(),
                                      y.view()};
@@ -61,17 +62,21 @@ void test(const Shape& shape, const Augmentation& augmentation, const StepScalar
 }
 
 TEST(Normalize, Plain) {
-  for (const Shape& s : kShapes) test(s, {}, nullptr);
+  for_every_dtype([](DType dtype) {
+    for (const Shape& s : kShapes) test(dtype, s, {}, nullptr);
+  });
 }
 TEST(Normalize, Augmented) {
-  for (const int64_t epoch : {0, 3}) {
-    StepScalars scalars;
-    scalars.epoch = epoch;
-    for (const Shape& s : kShapes)
-      for (const int64_t pad : {0, 2, 4})
-        for (const bool flip : {false, true})
-          if (pad > 0 || flip) test(s, {pad, flip, 99}, &scalars);
-  }
+  for_every_dtype([](DType dtype) {
+    for (const int64_t epoch : {0, 3}) {
+      const Scalars scalars;
+      scalars.get()->epoch = epoch;
+      for (const Shape& s : kShapes)
+        for (const int64_t pad : {0, 2, 4})
+          for (const bool flip : {false, true})
+            if (pad > 0 || flip) test(dtype, s, {pad, flip, 99}, scalars.get());
+    }
+  });
 }
 
 TEST(Normalize, Errors) {

@@ -14,8 +14,8 @@ const std::vector<PoolShape> kShapes = {
     {1, 16, 16, 2, 16, 16, 16, 16},  {8, 16, 16, 48, 2, 2, 2, 2},     {0, 8, 8, 4, 2, 2, 2, 2},
 };
 std::string name(const char* operation, const PoolShape& s) {
-  return text(operation, " x", s.x(), " window ", s.R, "x", s.S, " stride ", s.stride_h, "x", s.stride_w,
-              " pad ", s.pad_h, "x", s.pad_w);
+  return text(operation, " ", dtype_name(test_dtype()), " x", s.x(), " window ", s.R, "x", s.S, " stride ",
+              s.stride_h, "x", s.stride_w, " pad ", s.pad_h, "x", s.pad_w);
 }
 
 // f(x index, y index, tap) for every tap inside the image, in window order.
@@ -37,14 +37,15 @@ std::vector<Maximum> maxima(const PoolShape& s, const Array& x) {
   std::vector<Maximum> best(static_cast<size_t>(s.y().count()));
   each_tap(s, [&](int64_t from, int64_t y, int64_t tap) {
     Maximum& m = best[static_cast<size_t>(y)];
-    const double v = x[from];
+    const double v = x.value(from);
     if (m.tap < 0 || v > m.value || (std::isnan(v) && !std::isnan(m.value))) m = {v, tap};
   });
   return best;
 }
 
 void test_max(const PoolShape& s, const Array& x) {
-  Array y(DType::kF32, s.y()), index(DType::kU8, s.y()), dx(DType::kF32, s.x());
+  const DType dtype = x.dtype();
+  Array y(dtype, s.y()), index(DType::kU8, s.y()), dx(dtype, s.x());
   Want values, places;
   const std::vector<Maximum> best = maxima(s, x);
   for (const Maximum& m : best) {
@@ -59,19 +60,19 @@ void test_max(const PoolShape& s, const Array& x) {
     CONVOY_INVOKE(ex, max_pool_forward, MaxPoolForward{s, x.view(), y.view(), {}});
   });
 
-  const Array dy = whole_numbers(s.y(), 50, 7);
+  const Array dy = as(dtype, whole_numbers(s.y(), 50, 7));
   index.each([&](int64_t i) { return static_cast<double>(best[static_cast<size_t>(i)].tap); });
   y.each([&](int64_t i) { return best[static_cast<size_t>(i)].value; });
   for (const bool masked : {false, true}) {
     std::vector<Sum> sums(static_cast<size_t>(s.x().count()));
     each_tap(s, [&](int64_t to, int64_t from, int64_t tap) {
       const Maximum& m = best[static_cast<size_t>(from)];
-      if (m.tap == tap && (!masked || !(m.value <= 0))) sums[static_cast<size_t>(to)].add(dy[from]);
+      if (m.tap == tap && (!masked || !(m.value <= 0))) sums[static_cast<size_t>(to)].add(dy.value(from));
     });
     Want want;
     for (const Sum& sum : sums) want.exact(sum);
-    check_everywhere(name("max_pool_backward", s) + (masked ? " mask" : ""), {{"dx", &dx, want}},
-                     [&](Exec& ex) {
+    check_everywhere(name("max_pool_backward", s) + (masked ? " mask" : ""),
+                     {{"dx", &dx, stored(dtype, want)}}, [&](Exec& ex) {
                        MaxPoolBackward a{s, index.view(), dy.view(), {}, dx.view()};
                        if (masked) a.mask = y.view();
                        CONVOY_INVOKE(ex, max_pool_backward, a);
@@ -81,17 +82,23 @@ void test_max(const PoolShape& s, const Array& x) {
 
 // Few values, so that most windows hold a tie.
 TEST(MaxPool, ExactWithTies) {
-  for (const PoolShape& s : kShapes) test_max(s, whole_numbers(s.x(), 2, 1));
+  for_every_dtype([](DType dtype) {
+    for (const PoolShape& s : kShapes) test_max(s, as(dtype, whole_numbers(s.x(), 2, 1)));
+  });
 }
 TEST(MaxPool, ExactWithoutTies) {
-  for (const PoolShape& s : kShapes) test_max(s, normals(s.x(), 2));
+  for_every_dtype([](DType dtype) {
+    for (const PoolShape& s : kShapes) test_max(s, as(dtype, normals(s.x(), 2)));
+  });
 }
-TEST(MaxPool, NanWins) {
-  for (const PoolShape& s : kShapes) {
-    const Array x = whole_numbers(s.x(), 3, 3);
-    for (int64_t i = 0; i < x.count(); i += 7) x[i] = NAN;
-    test_max(s, x);
-  }
+TEST(MaxPool, NanAndInfinityWin) {
+  for_every_dtype([](DType dtype) {
+    for (const PoolShape& s : kShapes) {
+      const Array x = as(dtype, whole_numbers(s.x(), 3, 3));
+      for (int64_t i = 0; i < x.count(); i += 3) x.set(i, i % 2 == 0 ? NAN : -INFINITY);
+      test_max(s, x);
+    }
+  });
 }
 TEST(MaxPool, NanGradientStaysWhereTheMaximumWas) {
   const PoolShape s{1, 4, 4, 17, 2, 2, 2, 2};
@@ -111,18 +118,19 @@ TEST(MaxPool, NanGradientStaysWhereTheMaximumWas) {
 }
 
 void test_average(const PoolShape& s, const Array& x, const Array& dy) {
-  Array y(DType::kF32, s.y()), dx(DType::kF32, s.x());
+  const DType dtype = x.dtype();
+  Array y(dtype, s.y()), dx(dtype, s.x());
   std::vector<Sum> forward(static_cast<size_t>(s.y().count())), backward(static_cast<size_t>(s.x().count()));
   each_tap(s, [&](int64_t i, int64_t o, int64_t) {
-    forward[static_cast<size_t>(o)].add(x[i]);
-    backward[static_cast<size_t>(i)].add(dy[o]);
+    forward[static_cast<size_t>(o)].add(x.value(i));
+    backward[static_cast<size_t>(i)].add(dy.value(o));
   });
   const double taps = static_cast<double>(s.R * s.S);
   // The sum of at most R·S terms, and the division.
   const auto want = [&](const std::vector<Sum>& sums) {
     Want w;
     for (const Sum& sum : sums) w.within(sum.value / taps, bound(taps + 1, sum.magnitude / taps));
-    return w;
+    return stored(dtype, w);
   };
   check_everywhere(name("average_pool_forward", s), {{"y", &y, want(forward)}}, [&](Exec& ex) {
     CONVOY_INVOKE(ex, average_pool_forward, AveragePoolForward{s, x.view(), y.view()});
@@ -133,33 +141,42 @@ void test_average(const PoolShape& s, const Array& x, const Array& dy) {
 }
 
 TEST(AveragePool, WithinBounds) {
-  for (const PoolShape& s : kShapes) test_average(s, normals(s.x(), 5), normals(s.y(), 6));
+  for_every_dtype([](DType dtype) {
+    for (const PoolShape& s : kShapes)
+      test_average(s, as(dtype, normals(s.x(), 5)), as(dtype, normals(s.y(), 6)));
+  });
 }
-// Multiples of R·S: every quotient is a whole number, and only those are right.
+// Multiples of R·S: every quotient is a whole number, and only those are right. Where taps have the dtype's digits.
 TEST(AveragePool, Exact) {
-  for (const PoolShape& s : kShapes) {
-    const double taps = static_cast<double>(s.R * s.S);
-    Array x = whole_numbers(s.x(), 9, 5), y(DType::kF32, s.y());
-    x.each([&](int64_t i) { return x[i] * taps; });
-    std::vector<Sum> sums(static_cast<size_t>(s.y().count()));
-    each_tap(s, [&](int64_t i, int64_t o, int64_t) { sums[static_cast<size_t>(o)].add(x[i]); });
-    Want want;
-    for (Sum& sum : sums) {
-      sum.value /= taps;
-      want.exact(sum);
+  for_every_dtype([](DType dtype) {
+    for (const PoolShape& s : kShapes) {
+      const double taps = static_cast<double>(s.R * s.S);
+      Array x = as(dtype, whole_numbers(s.x(), 7, 5));
+      x.each([&](int64_t i) { return x.value(i) * taps; });
+      Array y(dtype, s.y());
+      std::vector<Sum> sums(static_cast<size_t>(s.y().count()));
+      each_tap(s, [&](int64_t i, int64_t o, int64_t) { sums[static_cast<size_t>(o)].add(x.value(i)); });
+      Want want;
+      for (Sum& sum : sums) {
+        sum.value /= taps;
+        want.exact(sum);
+      }
+      check_everywhere(name("average_pool_forward exact", s), {{"y", &y, stored(dtype, want)}},
+                       [&](Exec& ex) {
+                         CONVOY_INVOKE(ex, average_pool_forward, AveragePoolForward{s, x.view(), y.view()});
+                       });
     }
-    check_everywhere(name("average_pool_forward exact", s), {{"y", &y, want}}, [&](Exec& ex) {
-      CONVOY_INVOKE(ex, average_pool_forward, AveragePoolForward{s, x.view(), y.view()});
-    });
-  }
+  });
 }
 TEST(AveragePool, NanPropagates) {
-  for (const PoolShape& s : {kShapes[3], kShapes[6], kShapes[12]}) {
-    const Array x = normals(s.x(), 5), dy = normals(s.y(), 6);
-    x[x.count() / 2] = NAN;
-    dy[dy.count() / 3] = NAN;
-    test_average(s, x, dy);
-  }
+  for_every_dtype([](DType dtype) {
+    for (const PoolShape& s : {kShapes[3], kShapes[6], kShapes[12]}) {
+      const Array x = as(dtype, normals(s.x(), 5)), dy = as(dtype, normals(s.y(), 6));
+      x.set(x.count() / 2, NAN);
+      dy.set(dy.count() / 3, NAN);
+      test_average(s, x, dy);
+    }
+  });
 }
 
 TEST(Pool, Errors) {
