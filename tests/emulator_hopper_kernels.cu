@@ -79,6 +79,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         mbarrier_arrive_expect(&full[stage], kStageBytes - (kBug == Bug::kFewBytes    ? 128u
                                                             : kBug == Bug::kManyBytes ? -128u
                                                                                       : 0u));
+        if (kBug == Bug::kExtraArrival) mbarrier_arrive(&full[stage]);
         tma_load_im2col(to, x, &full[stage], block * kChannels, q * s.stride - s.pad, p * s.stride - s.pad, n,
                         column * s.dilation, row * s.dilation);
         tma_load(to + kPixelBytes, w, &full[stage], block * kChannels, tap, filter);
@@ -112,7 +113,6 @@ __global__ void __launch_bounds__(kThreads, 1)
       if (kBug == Bug::kReleasedEarly && thread % 128 == 0) mbarrier_arrive(&empty[stage]);
       wgmma_wait<1>();
       if (kBug != Bug::kReleasedEarly && step > 0 && thread % 128 == 0) mbarrier_arrive(&empty[before]);
-      if (kBug == Bug::kExtraArrival && thread == 0) mbarrier_arrive(&empty[stage]);
       before = stage;
     }
     wgmma_wait<0>();
@@ -172,7 +172,6 @@ void convolve(HopperBug bug, bool polling, const Convolution& c, const bf16* x, 
   const auto launch = [&](auto kernel) {
     CONVOY_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
     CONVOY_LAUNCH(kernel, 2, kThreads, kSharedBytes, nullptr, x_map, w_map, y_map, s);
-    CONVOY_CUDA(cudaGetLastError());
   };
 #if defined(CONVOY_EMULATED)
 #define CONVOY_BUG(name) \
