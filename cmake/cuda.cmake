@@ -24,7 +24,7 @@ if(CONVOY_CUDA STREQUAL "EMULATED")
   function(add_emulated target)
     add_library(${target} OBJECT ${ARGN})
     set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX)
-    target_compile_options(${target} PRIVATE -x c++ -g1)
+    target_compile_options(${target} PRIVATE -x c++ -g1 -Wno-unknown-pragmas)  # unroll
     target_compile_definitions(${target} PRIVATE CONVOY_CUDA_ARCHITECTURES="emulated")
     target_link_libraries(${target} PUBLIC convoy_emulator PRIVATE convoy_options)
     if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize=")

@@ -1,5 +1,5 @@
 // Every PTX instruction of the portable kernels as a named function, and its functional twin for the
-// emulator. Nothing else in kernels/ holds inline assembly. Layouts: PTX ISA, "Matrix fragments for
+// emulator. Nothing else in kernels/ but hopper.cuh holds inline assembly. Layouts: PTX ISA, "Matrix fragments for
 // mma.m16n8k*".
 //
 // All lanes of a warp call the functions below that end in "matrix" or begin with "mma" or "wmma", together.

@@ -10,9 +10,15 @@ uint32_t clocks_epoch = 0;
 
 namespace {
 
-constexpr int kGroups = kBarriers + static_cast<int>(kMaxThreads / 32);
+static_assert(kWarpgroupSlot == kMaxThreads && kWarpgroups == kMaxThreads / 128, "slots follow the threads");
+constexpr int kGroups = kMbarrierGroup + 2 * static_cast<int>(kMaxMbarriers);
 
-unsigned count = 0;
+unsigned count = 0;  // of threads
+unsigned width = 0;  // of a row: threads, then slots if they are in use
+
+unsigned column(unsigned slot) {
+  return slot < kMaxThreads ? slot : count + slot - kMaxThreads;
+}
 
 // times[u]: what is known of thread u's time. Rows of an older epoch know nothing of this one.
 struct Row {
@@ -23,9 +29,12 @@ Row rows[kMaxThreads];
 Row groups[kGroups];
 
 void renew(Row& row) {
-  if (row.of_epoch == clocks_epoch && row.times.size() == count) return;
+  if (row.of_epoch == clocks_epoch) {
+    if (row.times.size() != width) row.times.resize(width);
+    return;
+  }
   row.of_epoch = clocks_epoch;
-  row.times.assign(count, 0);
+  row.times.assign(width, 0);
 }
 Row& row_of(unsigned thread) {
   Row& row = rows[thread];
@@ -34,14 +43,14 @@ Row& row_of(unsigned thread) {
   return row;
 }
 void join(Row& into, const Row& from) {
-  for (unsigned u = 0; u < count; ++u) into.times[u] = std::max(into.times[u], from.times[u]);
+  for (unsigned u = 0; u < width; ++u) into.times[u] = std::max(into.times[u], from.times[u]);
 }
 
 }  // namespace
 
 void clocks_begin_block(unsigned threads) {
   ++clocks_epoch;
-  count = threads;
+  count = width = threads;
 }
 
 void clocks_block_barrier() {
@@ -55,7 +64,28 @@ uint32_t clocks_time(unsigned thread) {
 
 bool clocks_known(unsigned thread, unsigned of, uint32_t time) {
   const Row& row = rows[thread];
-  return row.of_epoch == clocks_epoch && row.times[of] >= time;
+  const unsigned at = column(of);
+  return row.of_epoch == clocks_epoch && at < row.times.size() && row.times[at] >= time;
+}
+
+void clocks_use_slots() {
+  width = count + kSlots;
+}
+
+void clocks_learn(unsigned thread, unsigned slot, uint32_t time) {
+  uint32_t& known = row_of(thread).times[column(slot)];
+  known = std::max(known, time);
+}
+
+void clocks_publish(int group, unsigned slot, uint32_t time) {
+  renew(groups[group]);
+  uint32_t& known = groups[group].times[column(slot)];
+  known = std::max(known, time);
+}
+
+void clocks_replace(int group, int by) {
+  renew(groups[by]);
+  groups[group] = groups[by];
 }
 
 void clocks_release(int group, unsigned thread) {

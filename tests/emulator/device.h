@@ -7,6 +7,7 @@
 
 #include "copies.h"
 #include "hooks.h"
+#include "hopper.h"
 #include "launch.h"
 #include "shared.h"
 #include "sync.h"

@@ -25,7 +25,10 @@ bool instrumented() {
 
 void check_access(const void* address, size_t bytes, bool write, const void* code) {
   const Thread& me = *machine.current;
-  if (me.fiber.holds(address)) return;
+  if (me.fiber.holds(address)) {
+    if (me.registers_out > 0) wgmma_check_registers(address, bytes, write, code);
+    return;
+  }
   if (shared_holds(address))
     return write ? shared_write(me, address, bytes, code) : shared_read(me, address, bytes, code);
   if (device_holds(address))

@@ -28,6 +28,7 @@ void thread_main() {
     launch.call(launch.arguments.get());
     checking = false;
     leave_warp();
+    hopper_leave();
   } catch (const Unwind&) {
   }
   Thread& me = *machine.current;
@@ -48,12 +49,16 @@ void start_block(const Launch& launch) {
     t.spins = 0;
     t.open.clear();
     t.groups.clear();
+    t.proxy_fences = 0;
+    t.mbarrier = -1;
+    t.registers_out = 0;
     t.fiber.start(thread_main);
   }
   machine.barriers = {};
   machine.meetings.assign((machine.count + 31) / 32, {});
   clocks_begin_block(machine.count);
   shared_begin_block(launch.shared_bytes);
+  hopper_begin_block();
 }
 
 void step(Thread& t) {
@@ -137,10 +142,15 @@ void run_block(const Launch& launch) {
       }
     }
     if (all_done) break;
-    if (!any && !spins) throw Fault{report("deadlock: no thread can go on") + stand()};
+    // Asynchronous work that is as late as it can be: everybody waits, or only asks again and again.
+    if ((spins ? idle % 4 == 3 : !any) && hopper_progress()) continue;
+    if (!any && !spins) throw Fault{report("deadlock: no thread can go on") + stand() + hopper_stand()};
     idle = spins ? idle + 1 : 0;
-    if (idle > kIdleRounds) throw Fault{report("threads spin, and nobody makes progress") + stand()};
+    if (idle > kIdleRounds) {
+      throw Fault{report("threads spin, and nobody makes progress") + stand() + hopper_stand()};
+    }
   }
+  hopper_end_block();
   shared_end_block();
 }
 

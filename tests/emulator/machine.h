@@ -34,7 +34,7 @@ struct Copy {
   const void* code;
 };
 
-enum class State { kReady, kYielded, kBarrier, kWarp, kDone };
+enum class State { kReady, kYielded, kBarrier, kWarp, kAsync, kDone };
 
 struct Thread {
   Fiber fiber;
@@ -48,6 +48,9 @@ struct Thread {
   unsigned spins = 0;      // atomics since the thread last gave way
   std::vector<Copy> open;  // cp.async since the last commit
   std::deque<std::vector<Copy>> groups;
+  unsigned proxy_fences = 0;
+  int mbarrier = -1;           // the last that it waited for, or asked
+  unsigned registers_out = 0;  // arrays of registers that unfinished wgmma use
   unsigned lane() const { return number % 32; }
   unsigned warp() const { return number / 32; }
 };
@@ -117,6 +120,33 @@ void shared_atomic(const Thread& thread, void* at, size_t bytes, const void* cod
 void shared_pending(const Thread& thread, const void* to, size_t bytes, int more,
                     const void* code);              // cp.async
 void races_new_array(size_t offset, size_t bytes);  // nobody has touched it
+
+// Asynchronous accesses, of whole cells of two bytes: recorded as `slot` (clocks.h) at its time, and unfinished
+// until their end. A bulk store reads on behalf of the thread that made it, whose slot is its number.
+struct Async {
+  unsigned slot;
+  uint32_t time;
+  const void* code;
+};
+void async_write_begin(const Thread& thread, void* to, size_t bytes, const Async& by);
+void async_write_end(const void* to, size_t bytes);
+void async_read_check(const Thread& thread, const void* from, size_t bytes, const Async& by);
+void async_read_begin(const void* from, size_t bytes, const Async& by);
+void async_read_end(const void* from, size_t bytes);
+size_t shared_address(const void* address);  // its offset, as the device's 32-bit shared addresses have it
+void* shared_at(size_t offset);
+
+// Hopper's asynchronous work (mbarrier.cpp, bulk.cpp, wgmma.cpp).
+void hopper_begin_block();
+void hopper_leave();      // the current thread exits: faults when work of its own is unfinished
+void hopper_end_block();  // faults when a copy was not waited for, or an mbarrier expects more bytes
+// Lands one copy or product that a thread waits for; false when there is none.
+bool hopper_progress();
+std::string hopper_stand();  // the mbarriers that threads wait for, for a report
+bool mbarrier_progress();
+bool wgmma_progress();
+// The current thread touches its own stack while wgmma use some of it.
+void wgmma_check_registers(const void* address, size_t bytes, bool write, const void* code);
 
 // Device memory (runtime/memory.cpp).
 bool device_holds(const void* address);

@@ -68,6 +68,14 @@ bool shared_holds(const void* address) {
   return arena && address >= arena && address < arena + kArenaBytes;
 }
 
+size_t shared_address(const void* address) {
+  return static_cast<size_t>(static_cast<const unsigned char*>(address) - arena);
+}
+
+void* shared_at(size_t offset) {
+  return arena + offset;
+}
+
 std::string shared_name(size_t offset, size_t bytes) {
   const Array* nearest = arrays.empty() ? nullptr : &arrays.front();
   for (const Array& a : arrays) {

@@ -47,8 +47,9 @@ std::vector<std::string> look_up(const char* options, uintptr_t offset) {
 // Inlined frames, innermost first: the kernel's line is the first one outside of the emulator.
 std::string first_of_kernel(const std::vector<std::string>& frames) {
   for (const std::string& frame : frames) {
-    const bool own =
-        frame.find("tests/emulator/") != std::string::npos || frame.find("kernels/mma") != std::string::npos;
+    const bool own = frame.find("tests/emulator/") != std::string::npos ||
+                     frame.find("kernels/mma") != std::string::npos ||
+                     frame.find("kernels/hopper") != std::string::npos;
     if (!own && frame.find("??") != 0)
       return frame.substr(0, frame.find(' '));  // without "(discriminator 2)"
   }

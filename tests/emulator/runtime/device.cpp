@@ -1,7 +1,9 @@
 // The device, its errors, launches.
 #include <cstdio>
+#include <cstring>
 #include <map>
 
+#include "../cuda/cuda.h"
 #include "../machine.h"
 #include "runtime.h"
 
@@ -196,6 +198,17 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = 13000;
   return result(cudaSuccess);
+}
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned,
+                                             unsigned long long, cudaDriverEntryPointQueryResult* found) {
+  *function = nullptr;
+  if (!std::strcmp(symbol, "cuTensorMapEncodeTiled"))
+    *function = reinterpret_cast<void*>(&cuTensorMapEncodeTiled);
+  if (!std::strcmp(symbol, "cuTensorMapEncodeIm2col"))
+    *function = reinterpret_cast<void*>(&cuTensorMapEncodeIm2col);
+  if (found) *found = *function ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return result(*function ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 cudaError_t emulator_set_shared_limit(const void* function, int bytes) {
