@@ -6,6 +6,7 @@
 #include <new>
 #include <thread>
 
+#include "convoy/backend.h"
 #include "convoy/data.h"
 #include "convoy/philox.h"
 
@@ -36,7 +37,13 @@ int64_t aligned(int64_t bytes) {
 }
 
 struct Release {
-  void operator()(std::byte* memory) const { ::operator delete (memory, std::align_val_t{kAlignment}); }
+  const Backend* backend = nullptr;
+  void operator()(std::byte* memory) const {
+    if (backend != nullptr)
+      backend->release_host(memory);
+    else
+      ::operator delete (memory, std::align_val_t{kAlignment});
+  }
 };
 
 // One of the `ahead` places for a batch.
@@ -70,8 +77,10 @@ struct Loader::Impl {
     index_offset = label_offset + aligned(rows * 4);
     all_labels_offset = o.world == 1 ? label_offset : index_offset + aligned(rows * 4);
     slot_bytes = index_offset + aligned(rows * 4) + (o.world == 1 ? 0 : aligned(full_batch * 4));
-    memory.reset(
-        static_cast<std::byte*>(::operator new (static_cast<size_t>(bytes()), std::align_val_t{kAlignment})));
+    void* const all = options.memory != nullptr
+                          ? options.memory->alloc_host(bytes())
+                          : ::operator new (static_cast<size_t>(bytes()), std::align_val_t{kAlignment});
+    memory = std::unique_ptr<std::byte, Release>(static_cast<std::byte*>(all), Release{options.memory});
     slots.resize(static_cast<size_t>(o.ahead));
     for (size_t i = 0; i < slots.size(); ++i)
       slots[i].memory = memory.get() + static_cast<int64_t>(i) * slot_bytes;

@@ -116,6 +116,11 @@ std::vector<Setting> make_table() {
        "state are f32. "
        "bf16 and f16 need --device cuda",
        machine, nullptr},
+      {"no-graph", Flag{&S::no_graph}, "",
+       "On CUDA, queue every step's operations one by one instead of recording them", machine, nullptr},
+      {"profile-steps", Word{&S::profile_steps, {}}, "A:B",
+       "On CUDA, let a profiler that waits for it (nsys, ncu, nvprof: see the README) record steps A to B - 1", machine,
+       nullptr},
       {"transport", Word{&S::transport, {"auto", "nccl", "local", "staged"}}, "auto|nccl|local|staged",
        "How workers on CUDA exchange: by NCCL, as threads that share devices, or through the host's memory "
        "over MPI; auto: "
@@ -227,6 +232,20 @@ Every parse_every(const char* option, const std::string& value) {
   return every;
 }
 
+StepWindow parse_window(const char* option, const std::string& value) {
+  StepWindow window;
+  if (value.empty()) return window;
+  const size_t colon = value.find(':');
+  const auto number = [&](const std::string& digits) -> int64_t {
+    if (digits.empty() || digits.size() > 15 || digits.find_first_not_of("0123456789") != std::string::npos) return -1;
+    return std::stoll(digits);
+  };
+  if (colon != std::string::npos) window = {number(value.substr(0, colon)), number(value.substr(colon + 1))};
+  if (window.first < 0 || window.end <= window.first)
+    input_error("--", option, " '", value, "': expected two steps, the first and the one after the last, such as 20:30");
+  return window;
+}
+
 void drop_overruled(Settings& settings, const Settings& file, Given& from_file, const Given& on_line) {
   const Settings defaults;
   const auto drop = [&](std::initializer_list<const char*> names) {
@@ -301,6 +320,7 @@ void resolve(Settings& s, const Given& given) {
   if (s.link_us > 0 && s.link_gbps == 0) input_error("--link-us needs --link-gbps, the speed of the link");
 
   parse_every("checkpoint-every", s.checkpoint_every);
+  parse_window("profile-steps", s.profile_steps);
   parse_mean(s.mean);
   parse_stddev(s.stddev);
   for (const auto& [name, value] : {std::pair{"--model", s.model}, std::pair{"--data", s.data}})

@@ -58,6 +58,8 @@ struct Settings {
   // On what
   std::string device = "auto";     // cpu, cuda, auto (device.h)
   std::string precision = "f32";   // f32, bf16, f16: of activations and the weights that are read
+  bool no_graph = false;           // steps are not recorded
+  std::string profile_steps;       // "A:B"; empty: none
   std::string transport = "auto";  // of workers on CUDA: auto, nccl, local, staged
   int64_t threads = 0;       // of a worker; 0: the worker's share of what this process may use
   std::string isa = "auto";  // auto, plain, avx2, avx512
@@ -189,6 +191,12 @@ struct Every {
   bool epochs = false;
 };
 Every parse_every(const char* option, const std::string& text);
+
+// "A:B": steps A to B - 1, of whole numbers A < B; an empty text: none. Throws InputError.
+struct StepWindow {
+  int64_t first = -1, end = -1;
+};
+StepWindow parse_window(const char* option, const std::string& text);
 
 // What is wrong with a value, as "expected ...", or "" if nothing is.
 std::string problem(const Setting::Whole& kind, int64_t value);

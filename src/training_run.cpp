@@ -42,6 +42,7 @@ ModelOptions model_options(const Settings& s, const DataSets& data, const Team& 
   o.optimizer.nesterov = s.nesterov;
   o.optimizer.clip_norm = static_cast<float>(s.clip_norm);
   o.precision = precision_of(s.precision);
+  o.graph = !s.no_graph && s.profile_steps.empty();  // a profile shows the operations by name
   o.seed = static_cast<uint64_t>(s.seed);
   if (s.sync == "average" && s.average_init == "different")
     o.initial_seed = o.seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(team.rank());
@@ -86,6 +87,9 @@ TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, RunDir&
   schedule_ = make_schedule(settings, steps_per_epoch_);
   checkpoint_every_ = parse_every("checkpoint-every", settings.checkpoint_every);
   average_every_ = parse_every("average-every", settings.average_every);
+  profiled_ = parse_window("profile-steps", settings.profile_steps);
+  if (profiled_.end > 0 && exec.backend->host_memory)
+    input_error("--profile-steps: for --device cuda; on the CPU, --trace FILE shows the steps");
   const Plan plan = make_plan(net_, batch, plan_options(settings, team.rank(), team.world()));
   model_ = make_model(net_, plan, model_options(settings, data_, team), exec_, batch_rows(train, batch),
                       batch_rows(test, batch), team);
@@ -96,6 +100,7 @@ TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, RunDir&
   loading.seed = static_cast<uint64_t>(settings.seed);
   loading.shuffle = !settings.no_shuffle;
   loading.threads = data_.train.decodes ? exec_.threads : 1;
+  loading.memory = exec.backend;
   loading.rank = team.rank();
   loading.world = team.world();
   train_loader_ = std::make_unique<Loader>(data_.train, loading);
@@ -297,8 +302,10 @@ bool TrainingRun::one_step(const Batch& batch) {
   if (settings_.fc_lr > 0) now.split_lr = now.lr * static_cast<float>(settings_.fc_lr / settings_.lr);
   now.vote = vote();
   activity_.phase("training", step_);
+  if (step_ == profiled_.first) find_cuda()->profile(true);
   const StepReport report = train_step(model_, exec_, batch, now);
   ++step_;
+  if (step_ == profiled_.end) find_cuda()->profile(false);
   ++batch_in_epoch_;
   epoch_measured_ = false;
   epoch_sums_.loss += report.loss;

@@ -64,6 +64,7 @@ class TrainingRun {
   Model model_;
   Schedule schedule_;
   Every checkpoint_every_, average_every_;
+  StepWindow profiled_;
   int64_t total_steps_ = 0, steps_per_epoch_ = 0;
 
   // Where the run is; what a checkpoint keeps.

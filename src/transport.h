@@ -23,4 +23,7 @@ std::vector<std::unique_ptr<Communicator>> cuda_communicators(const Cuda& cuda, 
 std::unique_ptr<Communicator> cuda_communicator(const Cuda& cuda, const std::string& transport,
                                                 std::unique_ptr<Communicator> host, const MpiProcess& self);
 
+// Which device this process takes: the launcher numbers the processes of a machine.
+int device_of_process(const Cuda& cuda);
+
 }  // namespace convoy

@@ -147,7 +147,7 @@ int run_processes(const WorkersOptions& options, const Cuda* cuda, const Launche
       input_error("--workers ", options.workers, " contradicts the number of processes that were started, ",
                   self.world, ": each is a worker; leave --workers out");
     const int threads = threads_of_each(options, self.sharers);
-    status = cuda != nullptr ? work(options, *cuda, groups, self.sharer % cuda->devices(), body)
+    status = cuda != nullptr ? work(options, *cuda, groups, device_of_process(*cuda), body)
                              : work(options, groups, threads, self.sharer * threads, body);
   } catch (...) {
     groups.compute->abort();

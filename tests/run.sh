@@ -117,6 +117,35 @@ for script in tests/test_*.sh; do
 done
 [[ $quick -eq 0 ]] || finish
 
+# The CUDA kernels, run on the CPU; the operations' tests also with AddressSanitizer, whose build takes one way to run each.
+section "CUDA emulated"
+export CONVOY_TEST_BACKENDS=cuda
+if build "emulated" build-emulated emulated_tests convoy -- --preset emulated -DCONVOY_WERROR=ON; then
+  run_ctest build-emulated -L emulated
+  for architecture in 75 90; do
+    CONVOY_EMULATOR_ARCH=$architecture CONVOY_EMULATOR_WAYS=1 run_ctest build-emulated -L emulated -R 'Conv|Fc'
+  done
+  CONVOY=$root/build-emulated/convoy bash tests/cuda_commands.sh >"$logs/shell" 2>&1 </dev/null &&
+    pass tests/cuda_commands.sh || { tail -40 "$logs/shell"; fail tests/cuda_commands.sh; }
+fi
+section "CUDA emulated, AddressSanitizer, UndefinedBehaviorSanitizer"
+if build "emulated-asan" build-emulated-asan emulated_operations -- --preset emulated-asan -DCONVOY_WERROR=ON; then
+  CONVOY_EMULATOR_WAYS=1 run_ctest build-emulated-asan -L operation
+fi
+unset CONVOY_TEST_BACKENDS
+section "nvcc"
+if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then
+  if cmake --build build-emulated --target nvcc_check -- -j "$cores" >"$logs/nvcc" 2>&1; then
+    pass "nvcc: $(grep -c 'Compiling entry function' "$logs/nvcc") kernels, \
+$(grep -o '[0-9]* bytes spill stores' "$logs/nvcc" | awk '{ n += $1 > 0 } END { print n + 0 }') of them spill registers"
+  else
+    grep -E 'error|warning' "$logs/nvcc" | head -20
+    fail "nvcc"
+  fi
+else
+  skip "nvcc: not there"
+fi
+
 # clang builds this too: its warnings, libFuzzer, the compile commands of clang-tidy.
 section "AddressSanitizer, UndefinedBehaviorSanitizer"
 sanitize=(--preset asan)
@@ -207,7 +236,7 @@ else
 fi
 
 section "left out"
-echo "CUDA: this version has no GPU kernels yet; nothing is compiled by nvcc and no GPU is used"
+echo "CUDA: no GPU is used; the kernels run emulated, nvcc only compiles them"
 echo "MPI: ranks of one machine under mpirun; several nodes and srun --mpi=pmix are simulated (tests/test_slurm.sh)"
 echo "Downloads: FetchContent's network access is untested; tests/test_fetch.sh gives it local sources"
 finish

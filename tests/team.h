@@ -18,6 +18,12 @@ inline const Backend& team_backend() {
   return reference::is_cuda(last) ? last : cpu_backend("auto");
 }
 
+// How workers of the tests' backend exchange: every way that there is.
+inline std::vector<std::string> team_transports() {
+  if (!reference::is_cuda(team_backend())) return {"threads"};
+  return find_cuda()->emulated ? std::vector<std::string>{"local", "nccl"} : std::vector<std::string>{"local"};
+}
+
 // A worker's queues and groups while its body runs.
 struct TestWorker {
   CpuQueuePointer cpu;
@@ -25,10 +31,11 @@ struct TestWorker {
   Team team;
   Exec exec;
 };
-inline void run_worker(TestWorker& w, const Backend& backend, const std::function<void(Team&, Exec&)>& body) {
+inline void run_worker(TestWorker& w, const Backend& backend, int device,
+                       const std::function<void(Team&, Exec&)>& body) {
   if (reference::is_cuda(backend)) {
-    w.compute = cuda_queue(*find_cuda(), 0);
-    w.transfer = cuda_queue(*find_cuda(), 0);
+    w.compute = cuda_queue(*find_cuda(), device);
+    w.transfer = cuda_queue(*find_cuda(), device);
     w.exec = cuda_exec(*find_cuda(), w.compute);
     w.team.queue = cuda_exec(*find_cuda(), w.transfer);
     w.team.host_queue.backend = &cpu_backend("auto");
@@ -43,8 +50,12 @@ inline void run_worker(TestWorker& w, const Backend& backend, const std::functio
 
 // Runs body(team, exec) on every worker; rethrows the error of the one that failed first.
 inline void run_team(int world, const Backend& backend, const std::function<void(Team&, Exec&)>& body,
-                     const char* transport = "local") {
+                     const std::string& transport = "local") {
   const bool device = reference::is_cuda(backend);
+  const bool nccl = transport == "nccl";
+#ifdef CONVOY_TEST_EMULATED
+  emulator::options().devices = nccl ? world : 1;  // NCCL wants one a rank
+#endif
   const auto group = [&] {
     return device ? cuda_communicators(*find_cuda(), transport, world) : thread_communicators(world);
   };
@@ -57,7 +68,7 @@ inline void run_team(int world, const Backend& backend, const std::function<void
     worker.team.transfer = transfer[rank].get();
     if (device) worker.team.host_group = host[rank].get();
     try {
-      run_worker(worker, backend, body);
+      run_worker(worker, backend, nccl ? static_cast<int>(rank) : 0, body);
     } catch (...) {
       const std::lock_guard<std::mutex> lock(mutex);
       if (!first) first = std::current_exception();

@@ -57,10 +57,10 @@ double whole(uint32_t stream, size_t i, int limit) {
   return static_cast<double>(v % static_cast<uint32_t>(2 * limit + 1)) - limit;
 }
 
-class Parallelism : public ::testing::TestWithParam<std::tuple<Case, Mode, int>> {};
+class Parallelism : public ::testing::TestWithParam<std::tuple<Case, Mode, int, std::string>> {};
 
 TEST_P(Parallelism, GradientsAndUpdateAreExact) {
-  const auto& [c, m, world] = GetParam();
+  const auto& [c, m, world, transport] = GetParam();
   const Net net = parse_net(c.text, c.name);
   const std::vector<ParameterSpec> specs = parameters(net);
   const Shape image = output_shapes(net, 1)[0];
@@ -148,7 +148,8 @@ TEST_P(Parallelism, GradientsAndUpdateAreExact) {
                  updated[i][k] = w[j];
                }
              }
-           });
+           },
+           transport);
   double sum = 0;
   for (size_t i = 0; i < specs.size(); ++i)
     for (size_t j = 0; j < weights[i].size(); ++j) {
@@ -165,11 +166,13 @@ TEST_P(Parallelism, GradientsAndUpdateAreExact) {
 
 INSTANTIATE_TEST_SUITE_P(Nets, Parallelism,
                          ::testing::Combine(::testing::ValuesIn(kCases), ::testing::ValuesIn(kModes),
-                                            ::testing::Values(1, 2, 3, 4, 8)),
+                                            ::testing::Values(1, 2, 3, 4, 8),
+                                            ::testing::ValuesIn(team_transports())),
                          [](const auto& parameters) {
                            return std::string(std::get<0>(parameters.param).name) + "_" +
                                   std::get<1>(parameters.param).name + "_" +
-                                  std::to_string(std::get<2>(parameters.param));
+                                  std::to_string(std::get<2>(parameters.param)) + "_" +
+                                  std::get<3>(parameters.param);
                          });
 
 }  // namespace

@@ -78,6 +78,7 @@ class Loader {
     int threads = 1;  // decoding threads
     int ahead = 3;    // batches in flight
     int rank = 0, world = 1;
+    const Backend* memory = nullptr;  // whose alloc_host makes the batches' memory; null: plain memory
   };
   // The data set must live as long as the loader. All memory is allocated here, a start() allocates the
   // epoch's order.
