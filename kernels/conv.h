@@ -6,10 +6,13 @@
 //   backward data     dx = the transpose of forward applied to dy, then dx = 0 where mask <= 0
 //   backward weights  dw[k,r,s,c] (+)= sum over n,p,q of dy[n,p,q,k] · x[...],  db[k] (+)= sum of dy[n,p,q,k]
 //
-// x[N,H,W,C], w[K,R,S,C], y[N,P,Q,K], all f32 on the CPU, contiguous. Taps outside the image are zero.
+// x[N,H,W,C], w[K,R,S,C], y[N,P,Q,K], contiguous. On the CPU all are f32; on CUDA x, w, y, dx, dy and the mask are all
+// f32, all bf16 or all f16, and bias, dw and db f32. Products are added in f32, on tensor cores where the operands are
+// bf16 (sm_80) or f16 (sm_75); f32 is never rounded to fewer bits. Taps outside the image are zero.
 // Whether they are multiplied or skipped is open: a result that has such a tap may be NaN where an infinite
 // or NaN dy or w meets it.
-// Any extents >= 1, N and K also 0 (dx is zeros without filters), any stride >= 1, any pad < filter extent.
+// Any extents >= 1, N and K also 0 (dx is zeros without filters), any stride >= 1, any pad < filter extent. CUDA has
+// no fused pool, and takes fewer than 2^30 pixels, filter elements, and elements of an image's row.
 // No aliasing.
 // The MACs of forward are N·P·Q·K·R·S·C; each backward pass has as many.
 #pragma once
