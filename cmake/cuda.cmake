@@ -24,7 +24,7 @@ if(CONVOY_CUDA STREQUAL "EMULATED")
   function(add_emulated target)
     add_library(${target} OBJECT ${ARGN})
     set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX)
-    target_compile_options(${target} PRIVATE -x c++ -g1 -Wno-unknown-pragmas)  # unroll
+    target_compile_options(${target} PRIVATE -x c++ -g1 -Wno-unknown-pragmas -Wno-psabi)  # unroll; tensor maps
     target_compile_definitions(${target} PRIVATE CONVOY_CUDA_ARCHITECTURES="emulated")
     target_link_libraries(${target} PUBLIC convoy_emulator PRIVATE convoy_options)
     if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
@@ -46,12 +46,25 @@ elseif(CONVOY_CUDA STREQUAL "ON" OR (CONVOY_CUDA STREQUAL "AUTO" AND CONVOY_NVCC
   set(CONVOY_HAS_CUDA ON)
   set(CMAKE_CUDA_STANDARD 17)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  # Instructions of sm_90a alone are in sources named *hopper*.cu, which 12.0 is the first to know.
+  set(hopper_sources ${CONVOY_CUDA_SOURCES})
+  list(FILTER hopper_sources INCLUDE REGEX "hopper[a-z_]*\\.cu$")
+  list(FILTER CONVOY_CUDA_SOURCES EXCLUDE REGEX "hopper[a-z_]*\\.cu$")
+  set(objects convoy_cuda)
+  if(hopper_sources AND CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12)
+    add_library(convoy_hopper OBJECT ${hopper_sources})
+    set_target_properties(convoy_hopper PROPERTIES CUDA_ARCHITECTURES 90a-real)
+    set(CONVOY_HOPPER_OBJECTS $<TARGET_OBJECTS:convoy_hopper>)
+    list(APPEND objects convoy_hopper)
+  endif()
   add_library(convoy_cuda OBJECT ${CONVOY_CUDA_SOURCES})
   string(REPLACE ";" " " architectures "${CMAKE_CUDA_ARCHITECTURES}")
-  target_compile_definitions(convoy_cuda PRIVATE CONVOY_CUDA_ARCHITECTURES="${architectures}")
-  target_compile_options(convoy_cuda PRIVATE --extended-lambda --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra -lineinfo
-    $<$<BOOL:${CONVOY_WERROR}>:-Werror=all-warnings>)
-  target_include_directories(convoy_cuda PRIVATE include ${CMAKE_CURRENT_SOURCE_DIR})
+  foreach(target ${objects})
+    target_compile_definitions(${target} PRIVATE CONVOY_CUDA_ARCHITECTURES="${architectures}")
+    target_compile_options(${target} PRIVATE --extended-lambda --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra -lineinfo
+      $<$<BOOL:${CONVOY_WERROR}>:-Werror=all-warnings>)
+    target_include_directories(${target} PRIVATE include ${CMAKE_CURRENT_SOURCE_DIR})
+  endforeach()
   add_library(convoy_cuda_libraries INTERFACE)
   target_link_libraries(convoy_cuda_libraries INTERFACE CUDA::cudart_static CUDA::cublas ${CMAKE_DL_LIBS})
   message(STATUS "CUDA ${CUDAToolkit_VERSION} for compute capabilities ${architectures}")
@@ -59,17 +72,23 @@ else()
   message(STATUS "No CUDA (CONVOY_CUDA=${CONVOY_CUDA}): workers compute on the CPU")
 endif()
 
-# nvcc_check compiles the kernels with nvcc, where there is one; not part of `all`.
+# nvcc_check compiles the kernels, those of tests too, with nvcc, where there is one; not part of `all`. Sources named
+# *hopper*.cu hold instructions of sm_90a alone.
 if(CONVOY_NVCC)
   set(CONVOY_NVCC_ARCHITECTURES 75 80 86 89 90 CACHE STRING "What nvcc_check compiles for")
   add_custom_target(nvcc_check)
   foreach(architecture ${CONVOY_NVCC_ARCHITECTURES})
     list(APPEND gencode -gencode arch=compute_${architecture},code=sm_${architecture})
   endforeach()
-  foreach(source ${CONVOY_CUDA_SOURCES})
+  file(GLOB test_sources CONFIGURE_DEPENDS tests/*.cu)
+  foreach(source ${CONVOY_CUDA_SOURCES} ${hopper_sources} ${test_sources})
     get_filename_component(stem ${source} NAME_WE)
+    set(targets ${gencode})
+    if(stem MATCHES "hopper")
+      set(targets -gencode arch=compute_90a,code=sm_90a)
+    endif()
     add_custom_target(nvcc_${stem}
-      COMMAND ${CONVOY_NVCC} -std=c++17 -O3 ${gencode} --threads 0 --extended-lambda --expt-relaxed-constexpr -Werror all-warnings -Xcompiler -Wall,-Wextra
+      COMMAND ${CONVOY_NVCC} -std=c++17 -O3 ${targets} --threads 0 --extended-lambda --expt-relaxed-constexpr -Werror all-warnings -Xcompiler -Wall,-Wextra
         -Xptxas -v -DCONVOY_CUDA_ARCHITECTURES=\\"check\\" -I${CMAKE_CURRENT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR}
         -c ${source} -o ${CMAKE_CURRENT_BINARY_DIR}/nvcc_${stem}.o
       VERBATIM)

@@ -1,0 +1,18 @@
+# Kernels of the wrappers' tests: wrappers.cu, and for 90a alone those of Hopper; run by the emulator, or on a GPU.
+set(hopper ${CMAKE_CURRENT_SOURCE_DIR}/wrappers_hopper.cu ${CMAKE_CURRENT_SOURCE_DIR}/emulator_hopper_kernels.cu)
+if(CONVOY_CUDA STREQUAL "EMULATED")
+  add_emulated(wrapper_kernels ${CMAKE_CURRENT_SOURCE_DIR}/wrappers.cu)
+  add_emulated(hopper_kernels ${hopper})
+elseif(CONVOY_HAS_CUDA AND CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12)
+  add_library(wrapper_kernels OBJECT ${CMAKE_CURRENT_SOURCE_DIR}/wrappers.cu)
+  add_library(hopper_kernels OBJECT ${hopper})
+  set_target_properties(hopper_kernels PROPERTIES CUDA_ARCHITECTURES 90a-real)
+  foreach(target hopper_kernels wrapper_kernels)
+    target_compile_options(${target} PRIVATE --extended-lambda -Xcompiler=-Wall,-Wextra -lineinfo
+      $<$<BOOL:${CONVOY_WERROR}>:-Werror=all-warnings>)
+    target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR})
+    target_link_libraries(${target} PUBLIC convoy_cuda_libraries)
+  endforeach()
+else()
+  list(FILTER CONVOY_TESTS EXCLUDE REGEX "/test_wrappers[a-z_]*\\.cpp$")
+endif()
