@@ -1,6 +1,7 @@
 // Which backends this build holds: the only conditional compilation on the host.
 #include "comm_mpi.h"
 #include "convoy/backend.h"
+#include "kernels/comm.h"
 
 namespace convoy {
 
@@ -67,12 +68,19 @@ const Mpi* mpi() {
 #ifdef CONVOY_HAS_CUDA
 namespace cuda {
 extern const Cuda kCuda;
-}
+extern const CudaComm kComm;
+}  // namespace cuda
 const Cuda* find_cuda() {
   return &cuda::kCuda;
 }
+const CudaComm* cuda_comm() {
+  return &cuda::kComm;
+}
 #else
 const Cuda* find_cuda() {
+  return nullptr;
+}
+const CudaComm* cuda_comm() {
   return nullptr;
 }
 #endif

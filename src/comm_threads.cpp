@@ -90,7 +90,11 @@ class ThreadCommunicator final : public Communicator {
   }
 
   void do_send(Exec&, In view, int to) override { group_->send(rank(), to, view.data, view.bytes()); }
-  void do_recv(Exec&, View view, int from) override { group_->recv(from, rank(), view.data, view.bytes()); }
+  void do_recv(Exec&, View view, int from) override {
+    const int64_t bytes = view.bytes();
+    std::byte* const to = view.data;
+    group_->recv(from, rank(), bytes, [to, bytes](const std::byte* data) { copy_bytes(to, data, bytes); });
+  }
   void do_barrier(Exec&) override { group_->open(rank(), {"barrier", 0, 0, nullptr, nullptr}); }
 
  private:

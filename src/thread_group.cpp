@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <exception>
 #include <thread>
 
 namespace convoy {
@@ -74,7 +75,7 @@ void ThreadGroup::send(int from, int to, const std::byte* data, int64_t bytes) {
   if (!copied) throw_aborted();
 }
 
-void ThreadGroup::recv(int from, int to, std::byte* data, int64_t bytes) {
+void ThreadGroup::recv(int from, int to, int64_t bytes, const Copy& copy) {
   Message& m = message(from, to);
   std::unique_lock<std::mutex> lock(mutex_);
   m.changed.wait(lock, [&] { return m.stage == Stage::kOffered || aborted_; });
@@ -83,10 +84,16 @@ void ThreadGroup::recv(int from, int to, std::byte* data, int64_t bytes) {
                m.bytes);
   m.stage = Stage::kTaken;
   lock.unlock();
-  if (bytes > 0) std::memcpy(data, m.data, static_cast<size_t>(bytes));
+  std::exception_ptr error;
+  try {
+    copy(m.data);
+  } catch (...) {  // the sender waits
+    error = std::current_exception();
+  }
   lock.lock();
   m.stage = Stage::kCopied;
   m.changed.notify_all();
+  if (error) std::rethrow_exception(error);
 }
 
 void ThreadGroup::abort() noexcept {

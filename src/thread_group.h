@@ -1,9 +1,10 @@
-// Where the ranks of a thread communicator meet. A collective opens with a meeting to which every rank brings
+// Where ranks that are threads meet. A collective opens with a meeting to which every rank brings
 // the memory that the others may touch, and is then carried out to its end: only a meeting that opens one
 // throws, so that nobody unwinds, and frees memory, while others read it.
 #pragma once
 #include <condition_variable>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -35,9 +36,10 @@ class ThreadGroup {
   const std::byte* from(int r) const { return calls_[static_cast<size_t>(r)].from; }
   std::byte* to(int r) const { return calls_[static_cast<size_t>(r)].to; }
 
-  // A message from one rank to another, copied once both are here.
+  // A message from one rank to another, which the receiver copies once both are here. send() returns after that.
+  using Copy = std::function<void(const std::byte* from)>;
   void send(int from, int to, const std::byte* data, int64_t bytes);
-  void recv(int from, int to, std::byte* data, int64_t bytes);
+  void recv(int from, int to, int64_t bytes, const Copy& copy);
 
   void abort() noexcept;
 

@@ -1,6 +1,6 @@
 // What every communicator must do. A body takes one rank's communicator and an Exec, and checks what this rank
-// gets: it runs on threads of one program and on ranks of several alike. Everybody's inputs follow from a
-// formula, so that each rank knows what to expect; sums must have the bits of a sum in rank order.
+// gets: it runs on threads of one program and on ranks of several, on the memory of CPUs and GPUs alike. Everybody's
+// inputs follow from a formula, so that each rank knows what to expect; sums must have the bits of a sum in rank order.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -60,6 +60,37 @@ void expect_all(const std::vector<T>& got, const Want& want, const std::string& 
 inline void synchronize(Exec& exec) {
   exec.backend->synchronize(exec);
 }
+
+// Memory of the Exec's backend, which the host writes once, before, and reads after the transfers that use it.
+template <class T>
+class Buffer {
+ public:
+  Buffer(Exec& exec, const std::vector<T>& values) : Buffer(exec, static_cast<int64_t>(values.size())) {
+    exec_.backend->copy(exec_, data_, values.data(), bytes());
+  }
+  Buffer(Exec& exec, int64_t count)
+      : exec_(exec), count_(count), data_(static_cast<T*>(exec.backend->alloc(bytes()))) {}
+  ~Buffer() { exec_.backend->release(data_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  T* data() { return data_; }
+  std::vector<T> read() {
+    std::vector<T> values(static_cast<size_t>(count_));
+    synchronize(exec_);
+    exec_.backend->copy(exec_, values.data(), data_, bytes());
+    synchronize(exec_);
+    return values;
+  }
+
+ private:
+  int64_t bytes() const { return count_ * static_cast<int64_t>(sizeof(T)); }
+
+  Exec exec_;
+  int64_t count_;
+  T* data_;
+};
+
 inline int64_t rows_before(const Blocks& blocks, int rank) {
   int64_t rows = 0;
   for (int r = 0; r < rank; ++r) rows += blocks[static_cast<size_t>(r)];
@@ -82,11 +113,10 @@ inline std::vector<Blocks> block_lists(int world) {
 }
 
 inline void all_reduce(Communicator& comm, Exec& exec, int64_t count, int salt) {
-  auto x = values<float>(comm.rank(), 0, count, salt);
+  Buffer<float> x(exec, values<float>(comm.rank(), 0, count, salt));
   comm.all_reduce(exec, {Traffic::kGradients, "all_reduce"}, View(x.data(), {count}));
-  synchronize(exec);
   expect_all(
-      x, [&](int64_t i) { return sum_in_rank_order(comm.world(), i, salt); },
+      x.read(), [&](int64_t i) { return sum_in_rank_order(comm.world(), i, salt); },
       text("all_reduce of ", count, " on ", comm.world(), " ranks "));
 }
 
@@ -96,16 +126,17 @@ void all_gather(Communicator& comm, Exec& exec, const Blocks& blocks, int64_t co
   const int64_t first = rows_before(blocks, comm.rank()) * columns,
                 own = blocks[static_cast<size_t>(comm.rank())] * columns;
   const int64_t rows = rows_before(blocks, comm.world());
-  auto mine = values<T>(comm.rank(), first, own, salt);
-  std::vector<T> everyone(static_cast<size_t>(rows * columns));
-  if (in_place) std::copy(mine.begin(), mine.end(), everyone.begin() + first);
+  const auto given_values = values<T>(comm.rank(), first, own, salt);
+  Buffer<T> mine(exec, given_values), everyone(exec, rows * columns);
+  if (in_place)
+    exec.backend->copy(exec, everyone.data() + first, given_values.data(),
+                       own * static_cast<int64_t>(sizeof(T)));
   const View all(everyone.data(), {rows, columns});
   const In given = in_place ? In(all.slice_rows(first / columns, own / columns))
                             : In(mine.data(), Shape{own / columns, columns});
   comm.all_gather(exec, {Traffic::kRows, "all_gather"}, given, all, blocks);
-  synchronize(exec);
   expect_all(
-      everyone, [&](int64_t i) { return value<T>(owner_of(blocks, i / columns), i, salt); },
+      everyone.read(), [&](int64_t i) { return value<T>(owner_of(blocks, i / columns), i, salt); },
       text("all_gather of ", rows, " rows", in_place ? " in place " : " "));
 }
 
@@ -114,14 +145,14 @@ inline void reduce_scatter(Communicator& comm, Exec& exec, const Blocks& blocks,
   const int64_t first = rows_before(blocks, comm.rank()) * columns,
                 own = blocks[static_cast<size_t>(comm.rank())] * columns;
   const int64_t rows = rows_before(blocks, comm.world());
-  auto everyone = values<float>(comm.rank(), 0, rows * columns, salt);
-  std::vector<float> sums(static_cast<size_t>(own));
-  const View all(everyone.data(), {rows, columns});
+  Buffer<float> given(exec, values<float>(comm.rank(), 0, rows * columns, salt)), got(exec, own);
+  const View all(given.data(), {rows, columns});
   const View mine = in_place ? all.slice_rows(first / columns, own / columns)
-                             : View(sums.data(), Shape{own / columns, columns});
+                             : View(got.data(), Shape{own / columns, columns});
   comm.reduce_scatter(exec, {Traffic::kRows, "reduce_scatter"}, all, mine, blocks);
-  synchronize(exec);
-  if (in_place) std::copy_n(everyone.begin() + first, own, sums.begin());
+  const std::vector<float> everyone = given.read();
+  const std::vector<float> sums =
+      in_place ? std::vector<float>(everyone.begin() + first, everyone.begin() + first + own) : got.read();
   expect_all(
       sums, [&](int64_t i) { return sum_in_rank_order(comm.world(), first + i, salt); },
       text("reduce_scatter of ", rows, " rows", in_place ? " in place " : " "));
@@ -137,29 +168,28 @@ inline void reduce_scatter(Communicator& comm, Exec& exec, const Blocks& blocks,
 
 template <class T>
 void broadcast(Communicator& comm, Exec& exec, int64_t count, int root, int salt) {
-  auto x = values<T>(comm.rank(), 0, count, salt);
+  Buffer<T> x(exec, values<T>(comm.rank(), 0, count, salt));
   comm.broadcast(exec, {Traffic::kRows, "broadcast"}, View(x.data(), {count}), root);
-  synchronize(exec);
   expect_all(
-      x, [&](int64_t i) { return value<T>(root, i, salt); },
+      x.read(), [&](int64_t i) { return value<T>(root, i, salt); },
       text("broadcast of ", count, " from ", root, " "));
 }
 
 inline void reduce(Communicator& comm, Exec& exec, int64_t count, int root, bool in_place, int salt) {
-  auto mine = values<float>(comm.rank(), 0, count, salt);
+  Buffer<float> mine(exec, values<float>(comm.rank(), 0, count, salt));
   const bool is_root = comm.rank() == root;
-  std::vector<float> other(static_cast<size_t>(is_root ? count : 0));
-  std::vector<float>& sum = in_place ? mine : other;
+  Buffer<float> other(exec, is_root ? count : 0);
+  Buffer<float>& sum = in_place ? mine : other;
   comm.reduce(exec, {Traffic::kRows, "reduce"}, In(mine.data(), Shape{count}),
               is_root ? View(sum.data(), {count}) : View(), root);
-  synchronize(exec);
   const std::string what = text("reduce of ", count, " to ", root, in_place ? " in place " : " ");
   if (is_root)
     expect_all(
-        sum, [&](int64_t i) { return sum_in_rank_order(comm.world(), i, salt); }, what);
+        sum.read(), [&](int64_t i) { return sum_in_rank_order(comm.world(), i, salt); }, what);
   if (!is_root || !in_place)
     expect_all(
-        mine, [&](int64_t i) { return value<float>(comm.rank(), i, salt); }, what + "wrote to its input ");
+        mine.read(), [&](int64_t i) { return value<float>(comm.rank(), i, salt); },
+        what + "wrote to its input ");
 }
 
 // Everyone gives its numbers to the next one. Rank 0 receives first: all others can send.
@@ -168,8 +198,7 @@ void ring(Communicator& comm, Exec& exec, int64_t count, int salt) {
   const int world = comm.world(), next = (comm.rank() + 1) % world,
             before = (comm.rank() + world - 1) % world;
   if (world == 1) return;
-  auto mine = values<T>(comm.rank(), 0, count, salt);
-  std::vector<T> got(static_cast<size_t>(count));
+  Buffer<T> mine(exec, values<T>(comm.rank(), 0, count, salt)), got(exec, count);
   const Label label{Traffic::kOther, "ring"};
   for (const bool sends : {comm.rank() != 0, comm.rank() == 0}) {
     if (sends)
@@ -177,9 +206,8 @@ void ring(Communicator& comm, Exec& exec, int64_t count, int salt) {
     else
       comm.recv(exec, label, View(got.data(), {count}), before);
   }
-  synchronize(exec);
   expect_all(
-      got, [&](int64_t i) { return value<T>(before, i, salt); }, text("ring of ", count, " "));
+      got.read(), [&](int64_t i) { return value<T>(before, i, salt); }, text("ring of ", count, " "));
 }
 
 // ---- The bodies.
@@ -241,12 +269,11 @@ inline void barriers(Communicator& comm, Exec& exec) {
     comm.barrier(exec);
     synchronize(exec);
     const Clock::rep left = Clock::now().time_since_epoch().count();
-    std::vector<Clock::rep> all(static_cast<size_t>(comm.world()));
+    Buffer<Clock::rep> mine(exec, std::vector<Clock::rep>{came}), all(exec, comm.world());
     const Blocks one(static_cast<size_t>(comm.world()), 1);
-    comm.all_gather(exec, {}, In(reinterpret_cast<const uint8_t*>(&came), Shape{1, sizeof(came)}),
+    comm.all_gather(exec, {}, In(reinterpret_cast<const uint8_t*>(mine.data()), Shape{1, sizeof(came)}),
                     View(reinterpret_cast<uint8_t*>(all.data()), {comm.world(), sizeof(came)}), one);
-    synchronize(exec);
-    for (const Clock::rep other : all) EXPECT_GE(left, other);
+    for (const Clock::rep other : all.read()) EXPECT_GE(left, other);
   }
 }
 
@@ -317,22 +344,22 @@ inline void two_in_flight(Communicator& a, Exec& on_a, Communicator& b, Exec& on
   const int64_t first = rows_before(blocks, a.rank()), own = blocks[static_cast<size_t>(a.rank())],
                 rows = rows_before(blocks, a.world()), count = 30000, columns = 300;
   for (int round = 0; round < 10; ++round) {
-    auto x = values<float>(a.rank(), 0, count, round), y = x;
-    auto mine = values<float>(b.rank(), first * columns, own * columns, round);
-    std::vector<float> everyone(static_cast<size_t>(rows * columns)), z = everyone;
+    const auto given = values<float>(a.rank(), 0, count, round);
+    Buffer<float> x(on_a, given), y(on_b, given);
+    const auto rows_of_mine = values<float>(b.rank(), first * columns, own * columns, round);
+    Buffer<float> mine_a(on_a, rows_of_mine), mine_b(on_b, rows_of_mine), z(on_a, rows * columns),
+        everyone(on_b, rows * columns);
     a.all_reduce(on_a, {}, View(x.data(), {count}));
-    b.all_gather(on_b, {}, In(mine.data(), Shape{own, columns}), View(everyone.data(), {rows, columns}),
+    b.all_gather(on_b, {}, In(mine_b.data(), Shape{own, columns}), View(everyone.data(), {rows, columns}),
                  blocks);
     b.all_reduce(on_b, {}, View(y.data(), {count}));
-    a.all_gather(on_a, {}, In(mine.data(), Shape{own, columns}), View(z.data(), {rows, columns}), blocks);
-    synchronize(on_a);
-    synchronize(on_b);
+    a.all_gather(on_a, {}, In(mine_a.data(), Shape{own, columns}), View(z.data(), {rows, columns}), blocks);
     const auto sum = [&](int64_t i) { return sum_in_rank_order(a.world(), i, round); };
     const auto row = [&](int64_t i) { return value<float>(owner_of(blocks, i / columns), i, round); };
-    expect_all(x, sum, "a.all_reduce ");
-    expect_all(y, sum, "b.all_reduce ");
-    expect_all(everyone, row, "b.all_gather ");
-    expect_all(z, row, "a.all_gather ");
+    expect_all(x.read(), sum, "a.all_reduce ");
+    expect_all(y.read(), sum, "b.all_reduce ");
+    expect_all(everyone.read(), row, "b.all_gather ");
+    expect_all(z.read(), row, "a.all_gather ");
   }
 }
 

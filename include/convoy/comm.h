@@ -94,6 +94,7 @@ class Communicator {
 
   // The transfers themselves, called when their turn in the queue comes; arguments are checked.
   friend class DelayLine;
+  friend class StagedCommunicator;
   virtual void do_all_reduce(Exec& exec, View inout) = 0;
   virtual void do_all_gather(Exec& exec, In mine, View everyone, const Blocks& blocks) = 0;
   virtual void do_reduce_scatter(Exec& exec, In everyone, View mine, const Blocks& blocks) = 0;

@@ -40,6 +40,8 @@ struct Options {
   uint64_t seed = 0;      // CONVOY_EMULATOR_SEED
   bool late = false;      // CONVOY_EMULATOR_ASYNC=late
   int architecture = 80;  // CONVOY_EMULATOR_ARCH: the compute capability that the device claims (75, 80, ...)
+  int devices = 1;        // CONVOY_EMULATOR_DEVICES: how many there are, at most 64
+  bool peers = true;      // whether they can reach each other's memory
 };
 Options& options();  // read once from the environment; tests may change them between launches
 

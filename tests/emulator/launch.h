@@ -15,6 +15,7 @@ struct Launch {
   const void* function = nullptr;
   dim3 grid, block;
   size_t shared_bytes = 0;
+  int device = 0;
   std::shared_ptr<void> arguments;
   size_t argument_bytes = 0;
   void (*call)(void* arguments) = nullptr;  // one thread's run

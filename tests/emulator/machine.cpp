@@ -162,6 +162,7 @@ Options& options() {
     if (const char* seed = std::getenv("CONVOY_EMULATOR_SEED")) from.seed = std::strtoull(seed, nullptr, 10);
     if (const char* async = std::getenv("CONVOY_EMULATOR_ASYNC")) from.late = std::string(async) == "late";
     if (const char* arch = std::getenv("CONVOY_EMULATOR_ARCH")) from.architecture = std::atoi(arch);
+    if (const char* devices = std::getenv("CONVOY_EMULATOR_DEVICES")) from.devices = std::atoi(devices);
     return from;
   }();
   return o;

@@ -1,6 +1,9 @@
 // The emulator's cuda_runtime.h: the part of CUDA's runtime that Convoy uses, in tests/emulator/runtime/, and
 // what device code needs. Numbers of error codes and enumerators are CUDA's.
 //
+// Kernels reach memory of another device once it was enabled; streams and events work with the device that was
+// current when they were made. The devices share the memory that cudaMemGetInfo counts.
+//
 // Streams are in order. They run at once, or, with Options::late, when something waits for them. Everything
 // that touches the null stream waits for the others first. After a fault in a kernel every call gives
 // cudaErrorLaunchFailure, whose cudaGetErrorString is the report, until emulator::take_fault().
@@ -20,6 +23,7 @@ enum cudaError_t {
   cudaErrorInvalidDevice = 101,
   cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
+  cudaErrorPeerAccessAlreadyEnabled = 704,
   cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
   cudaErrorStreamCaptureInvalidated = 901,
@@ -31,6 +35,7 @@ enum cudaMemcpyKind {
   cudaMemcpyDeviceToDevice = 3,
   cudaMemcpyDefault = 4,
 };
+enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal = 0, cudaStreamCaptureModeThreadLocal = 1 };
 constexpr unsigned cudaStreamNonBlocking = 1;
@@ -55,6 +60,11 @@ struct cudaDeviceProp {
   int major, minor;
 };
 
+struct cudaPointerAttributes {
+  cudaMemoryType type;
+  int device;
+};
+
 cudaError_t cudaGetLastError();
 cudaError_t cudaPeekAtLastError();
 const char* cudaGetErrorName(cudaError_t);
@@ -76,6 +86,8 @@ constexpr unsigned long long cudaEnableDefault = 0;
 cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned version,
                                              unsigned long long flags,
                                              cudaDriverEntryPointQueryResult* = nullptr);
+cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer);
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags);
 cudaError_t emulator_set_shared_limit(const void* function, int bytes);
 template <class... P>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int bytes) {
@@ -94,6 +106,7 @@ cudaError_t cudaMallocHost(T** memory, size_t bytes, unsigned = cudaHostAllocDef
 }
 cudaError_t cudaFree(void*);
 cudaError_t cudaFreeHost(void*);
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes*, const void*);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t = nullptr);

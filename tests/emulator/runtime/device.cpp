@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <set>
 
 #include "../cuda/cuda.h"
 #include "../machine.h"
@@ -13,6 +14,12 @@ namespace {
 std::string sticky;  // the report of the kernel that faulted
 thread_local cudaError_t last_error = cudaSuccess;
 std::map<const void*, int> shared_limits;  // cudaFuncSetAttribute
+thread_local int current = 0;              // the device
+std::set<std::pair<int, int>> peers;       // cudaDeviceEnablePeerAccess
+
+bool exists(int device) {
+  return device >= 0 && device < options().devices;
+}
 
 // CUDA programming guide, "Technical Specifications per Compute Capability": shared memory a block may ask
 // for.
@@ -53,6 +60,14 @@ cudaError_t result(cudaError_t error) {
   return error;
 }
 
+int current_device() {
+  return current;
+}
+
+bool reaches(int device, int other) {
+  return device == other || (options().peers && peers.count({device, other}) > 0);
+}
+
 bool broken() {
   return !sticky.empty();
 }
@@ -82,6 +97,11 @@ void enqueue(Launch launch, cudaStream_t stream) {
   const size_t allowed = limit == shared_limits.end() ? kSharedBytes : static_cast<size_t>(limit->second);
   if (launch.shared_bytes > allowed) {
     result(cudaErrorInvalidValue);
+    return;
+  }
+  launch.device = device_of(stream);
+  if (launch.device != current) {
+    result(cudaErrorInvalidResourceHandle);
     return;
   }
   submit(stream, [launch = std::move(launch)] {
@@ -124,6 +144,8 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidResourceHandle";
     case cudaErrorNotReady:
       return "cudaErrorNotReady";
+    case cudaErrorPeerAccessAlreadyEnabled:
+      return "cudaErrorPeerAccessAlreadyEnabled";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
     case cudaErrorStreamCaptureUnsupported:
@@ -150,6 +172,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid resource handle";
     case cudaErrorNotReady:
       return "device not ready";
+    case cudaErrorPeerAccessAlreadyEnabled:
+      return "peer access is already enabled";
     case cudaErrorStreamCaptureUnsupported:
       return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureInvalidated:
@@ -165,18 +189,30 @@ const char* cudaGetErrorString(cudaError_t error) {
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = options().devices;
   return result(cudaSuccess);
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = current;
   return result(cudaSuccess);
 }
 cudaError_t cudaSetDevice(int device) {
-  return result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+  if (!exists(device)) return result(cudaErrorInvalidDevice);
+  current = device;
+  return result(cudaSuccess);
+}
+cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
+  if (!exists(device) || !exists(peer)) return result(cudaErrorInvalidDevice);
+  *can = device != peer && options().peers;
+  return result(cudaSuccess);
+}
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
+  const Guard guard(runtime_lock());
+  if (!exists(peer) || peer == current || !options().peers) return result(cudaErrorInvalidDevice);
+  return result(peers.insert({current, peer}).second ? cudaSuccess : cudaErrorPeerAccessAlreadyEnabled);
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
-  if (device != 0) return result(cudaErrorInvalidDevice);
+  if (!exists(device)) return result(cudaErrorInvalidDevice);
   *p = {};
   const int architecture = options().architecture;
   std::snprintf(p->name, sizeof p->name, "emulated sm_%d", architecture);

@@ -15,12 +15,15 @@ namespace emulator {
 namespace {
 
 constexpr size_t kDeviceBytes = size_t{4} << 30;  // what the device pretends to have
-constexpr size_t kGuardBytes = 4096;
+constexpr size_t kPage = 4096, kGuardBytes = kPage;
 constexpr size_t kAlignment = 256;  // cudaMalloc's
 enum Mark : unsigned char { kNone = 0, kAllocated = 1, kWritten = 3, kFreed = 4 };
 
+constexpr unsigned char kPinned = 255;  // as an owner
+
 unsigned char* memory = nullptr;
 unsigned char* marks = nullptr;
+unsigned char* owners = nullptr;  // the device, one entry a page: no two allocations share one
 size_t reserved = 0, used = 0, live_bytes = 0;
 std::map<size_t, size_t> live;  // offset, bytes
 
@@ -34,12 +37,15 @@ bool ready() {
        reserved /= 2) {
     void* m = reserve(reserved);
     void* n = m ? reserve(reserved) : nullptr;
-    if (n) {
+    void* o = n ? reserve(reserved / kPage) : nullptr;
+    if (o) {
       memory = static_cast<unsigned char*>(m);
       marks = static_cast<unsigned char*>(n);
+      owners = static_cast<unsigned char*>(o);
       break;
     }
     if (m) munmap(m, reserved);
+    if (n) munmap(n, reserved);
   }
   return memory != nullptr;
 }
@@ -48,7 +54,7 @@ size_t offset_of(const void* p) {
   return static_cast<size_t>(static_cast<const unsigned char*>(p) - memory);
 }
 
-cudaError_t allocate(void** out, size_t bytes, Mark mark) {
+cudaError_t allocate(void** out, size_t bytes, Mark mark, int owner) {
   *out = nullptr;
   if (broken()) return result(cudaSuccess);
   if (bytes == 0) return cudaSuccess;
@@ -61,6 +67,7 @@ cudaError_t allocate(void** out, size_t bytes, Mark mark) {
   used = end - kGuardBytes;
   std::memset(memory + offset, 0xff, bytes);
   std::memset(marks + offset, mark, bytes);
+  std::memset(owners + offset / kPage, owner, (offset + bytes - 1) / kPage - offset / kPage + 1);
   live[offset] = bytes;
   live_bytes += bytes;
   *out = memory + offset;
@@ -75,8 +82,8 @@ cudaError_t release(void* p) {
   std::memset(marks + found->first, kFreed, found->second);
   ASAN_POISON_MEMORY_REGION(memory + found->first, found->second);
   // Whole pages go back to the system; the addresses stay ours.
-  const size_t page = 4096, first = (found->first + page - 1) / page * page;
-  const size_t last = (found->first + found->second) / page * page;
+  const size_t first = (found->first + kPage - 1) / kPage * kPage;
+  const size_t last = (found->first + found->second) / kPage * kPage;
   if (last > first) madvise(memory + first, last - first, MADV_DONTNEED);
   live_bytes -= found->second;
   live.erase(found);
@@ -105,6 +112,15 @@ cudaError_t release(void* p) {
         ", at " + name_of_code(code) + (allocated && !freed ? "; nobody wrote it" : ""));
 }
 
+// Another device's memory is reached once it was enabled.
+void check_owner(const char* does, const void* p, size_t bytes, const void* code) {
+  const unsigned char owner = owners[offset_of(p) / kPage];
+  if (owner == kPinned || reaches(machine.launch->device, owner)) return;
+  fault("no peer access: " + name_of(*machine.current) + " of device " +
+        std::to_string(machine.launch->device) + " " + does + " " + std::to_string(bytes) +
+        " bytes of device " + std::to_string(owner) + ", at " + name_of_code(code));
+}
+
 }  // namespace
 
 bool device_holds(const void* address) {
@@ -117,6 +133,7 @@ void device_read(const void* from, size_t bytes, const void* code) {
     if (mark[i] == kWritten || (mark[i] == kAllocated && !instrumented())) continue;
     bad("reads", from, bytes, code);
   }
+  check_owner("reads", from, bytes, code);
 }
 
 void device_write(const void* to, size_t bytes, const void* code) {
@@ -125,6 +142,7 @@ void device_write(const void* to, size_t bytes, const void* code) {
     if (!(mark[i] & kAllocated)) bad("writes", to, bytes, code);
     mark[i] = kWritten;
   }
+  check_owner("writes", to, bytes, code);
 }
 
 bool device_range(const void* p, size_t bytes) {
@@ -157,11 +175,11 @@ using namespace emulator;
 
 cudaError_t emulator_malloc(void** out, size_t bytes) {
   const Guard guard(runtime_lock());
-  return allocate(out, bytes, kAllocated);
+  return allocate(out, bytes, kAllocated, current_device());
 }
 cudaError_t emulator_malloc_host(void** out, size_t bytes) {
   const Guard guard(runtime_lock());
-  return allocate(out, bytes, kWritten);  // the host's writes are not seen
+  return allocate(out, bytes, kWritten, kPinned);  // the host's writes are not seen
 }
 cudaError_t cudaFree(void* p) {
   const Guard guard(runtime_lock());
@@ -170,6 +188,16 @@ cudaError_t cudaFree(void* p) {
 cudaError_t cudaFreeHost(void* p) {
   const Guard guard(runtime_lock());
   return release(p);
+}
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p) {
+  const Guard guard(runtime_lock());
+  *attributes = {cudaMemoryTypeUnregistered, -2};
+  if (device_range(p, 1)) {
+    const unsigned char owner = owners[offset_of(p) / kPage];
+    *attributes = {owner == kPinned ? cudaMemoryTypeHost : cudaMemoryTypeDevice,
+                   owner == kPinned ? current_device() : owner};
+  }
+  return result(cudaSuccess);
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   const Guard guard(runtime_lock());
