@@ -25,7 +25,8 @@ inline std::vector<const Backend*> test_backends() {
   const char* only = std::getenv("CONVOY_TEST_BACKENDS");
   std::vector<const Backend*> found;
   if (only == nullptr || std::strcmp(only, "cuda") != 0) found = cpu_backends();
-  if (find_cuda() != nullptr && find_cuda()->devices() > 0 && (only == nullptr || std::strcmp(only, "cpu") != 0))
+  if (find_cuda() != nullptr && find_cuda()->devices() > 0 &&
+      (only == nullptr || std::strcmp(only, "cpu") != 0))
     found.push_back(find_cuda()->backend);
   return found;
 }
@@ -56,6 +57,25 @@ inline bool too_large(const Backend& backend) {
 #endif
 }
 
+// The type of the operands of the operations that a test is about to check. The CPU takes f32 alone.
+inline DType& test_dtype() {
+  static DType dtype = DType::kF32;
+  return dtype;
+}
+inline bool left_out(const Backend& backend) {
+  return too_large(backend) || (!is_cuda(backend) && test_dtype() != DType::kF32);
+}
+// body(dtype) for every type that some backend takes.
+template <class Body>
+void for_every_dtype(const Body& body) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    if (dtype != DType::kF32 && !is_cuda(*test_backends().back())) continue;
+    test_dtype() = dtype;
+    body(dtype);
+  }
+  test_dtype() = DType::kF32;
+}
+
 struct Way {
   std::string name;
   int threads = 1;
@@ -68,8 +88,9 @@ inline std::vector<Way> ways(const Backend& backend) {
   std::vector<Way> all;
   for (const uint64_t seed : {0, 1, 2})
     for (const bool late : {false, true})
-      all.push_back({"CONVOY_EMULATOR_SEED=" + std::to_string(seed) + (late ? " CONVOY_EMULATOR_ASYNC=late" : ""), 1,
-                     seed, late});
+      all.push_back(
+          {"CONVOY_EMULATOR_SEED=" + std::to_string(seed) + (late ? " CONVOY_EMULATOR_ASYNC=late" : ""), 1,
+           seed, late});
   if (const char* few = std::getenv("CONVOY_EMULATOR_WAYS")) all.resize(static_cast<size_t>(std::atoi(few)));
   return all;
 #else
