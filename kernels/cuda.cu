@@ -168,6 +168,8 @@ void* make_queue(int device) {
   CONVOY_CUBLAS(cublasCreate(&q->cublas));
   CONVOY_CUBLAS(cublasSetStream(q->cublas, q->stream));
   CONVOY_CUBLAS(cublasSetWorkspace(q->cublas, q->workspace, kWorkspaceBytes));
+  // Partial sums of bf16 and f16 products stay in f32.
+  CONVOY_CUBLAS(cublasSetMathMode(q->cublas, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION));
   return q.release();
 }
 

@@ -35,6 +35,12 @@ double sum_squares(const float* x, int64_t count) {
   return total;
 }
 
+template <class Args>
+void check_f32_alone(const Args& a) {
+  CONVOY_CHECK(a.low.empty(), "low is for CUDA: the CPU's operations read w itself");
+  CONVOY_CHECK(a.skip.empty(), "skip is for CUDA: who calls the CPU's operations knows whether to");
+}
+
 template <bool nesterov>
 void momentum_update(Exec& ex, const SgdUpdate& a, float factor, float* w, const float* g, float* v) {
   const float lr = a.scalars->lr, momentum = a.momentum, decay = a.weight_decay;
@@ -53,6 +59,7 @@ void momentum_update(Exec& ex, const SgdUpdate& a, float factor, float* w, const
 
 void sgd_update(Exec& ex, const SgdUpdate& a) {
   CONVOY_CHECK(a.scalars != nullptr, "no scalars");
+  check_f32_alone(a);
   float* w = output(a.w, a.w.shape, "w");
   const float* g = input(a.g, a.w.shape, "g");
   const float factor = gradient_factor(*a.scalars, a.clip_norm, a.sum_of_squares);
@@ -72,6 +79,7 @@ void sgd_update(Exec& ex, const SgdUpdate& a) {
 
 void adamw_update(Exec& ex, const AdamwUpdate& a) {
   CONVOY_CHECK(a.scalars != nullptr, "no scalars");
+  check_f32_alone(a);
   float* w = output(a.w, a.w.shape, "w");
   const float* g = input(a.g, a.w.shape, "g");
   float* m = output(a.m, a.w.shape, "m");

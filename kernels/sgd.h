@@ -1,9 +1,10 @@
 // Optimizers, one flat loop over a whole arena of weights w, gradient sums g and state; all f32, contiguous,
 // equal counts.
 //
-//   g' = g · gradient_scale · clip;  clip = min(1, clip_norm / (norm + 1e-6)), norm = gradient_scale ·
-//   sqrt(sum_of_squares) SGD    g' += weight_decay · w;  v = momentum · v + g';  w -= lr · (nesterov ? g' +
-//   momentum · v : v) AdamW  w -= lr · weight_decay · w;  m = b1·m + (1-b1)·g';  v = b2·v + (1-b2)·g'²;
+//   g' = g · gradient_scale · clip
+//          clip = min(1, clip_norm / (norm + 1e-6)), norm = gradient_scale · sqrt(sum_of_squares)
+//   SGD    g' += weight_decay · w;  v = momentum · v + g';  w -= lr · (nesterov ? g' + momentum · v : v)
+//   AdamW  w -= lr · weight_decay · w;  m = b1·m + (1-b1)·g';  v = b2·v + (1-b2)·g'²;
 //          w -= lr · (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps), t = update + 1
 //
 // As torch.optim.SGD (dampening 0) and torch.optim.AdamW; v starts as zeros, which gives PyTorch's first
@@ -23,8 +24,8 @@ struct SgdUpdate {
   Out w;
   In g;
   Out velocity;  // empty when momentum is 0
-  Out low;       // on CUDA: w in bf16 or f16 too, for the operations that read it; or empty
-  In skip;       // on CUDA: i32 [1], nothing is updated unless it is 0; or empty
+  Out low = {};  // CUDA alone: w in bf16 or f16 too, for the operations that read it; or empty
+  In skip = {};  // CUDA alone: i32 [1], nothing is updated unless it is 0; or empty
 };
 
 struct AdamwUpdate {
@@ -35,8 +36,8 @@ struct AdamwUpdate {
   Out w;
   In g;
   Out m, v;
-  Out low;
-  In skip;
+  Out low = {};
+  In skip = {};
 };
 
 // out[0] = sum of x², added up in double over fixed chunks.

@@ -28,24 +28,16 @@ using Doubles = std::vector<double>;
 //
 // Looser, with reasons; everything else that the tests use is gamma(n) with n counted from the formula:
 constexpr double kUnit = 0x1p-24;
-<<<<<<< HEAD
-constexpr double kExpf =
-    2 * kUnit;  // 1 ulp (glibc manual, "Errors in Math Functions"); an ulp is at most 2u relative
-constexpr double kPowf = 2 * kUnit;    // 1 ulp (same)
-constexpr double kLog1pf = 4 * kUnit;  // 2 ulp (same)
-constexpr double kTanhf = 4 * kUnit;   // 2 ulp (same)
-// Tensor cores cut the products and the sum so far off at the last bit of the largest of them, which costs up to 2u for
-// each, and there is a sum for every 8 or 16 products (NVIDIA documents none of this; Fasi, Higham, Mikaitis and Pranesh,
-// "Numerical behavior of NVIDIA tensor cores", 2021): 2 · 9/8 of gamma(n).
-constexpr double kTensorCore = 2.25;
-=======
 // An ulp is at most 2u relative. CUDA's functions (CUDA C++ Programming Guide, "Mathematical Functions") are the
 // less exact ones; glibc's are within 1 ulp, tanhf and log1pf within 2 (manual, "Errors in Math Functions").
 constexpr double kExpf = 4 * kUnit;    // 2 ulp
 constexpr double kPowf = 8 * kUnit;    // 4 ulp
 constexpr double kLog1pf = 4 * kUnit;  // 2 ulp
 constexpr double kTanhf = 4 * kUnit;   // 2 ulp
->>>>>>> dd473bca60cb687f5cd32f420443d6c2f996207a
+// Tensor cores cut the products and the sum so far off at the last bit of the largest of them, which costs up to 2u for
+// each, and there is a sum for every 8 or 16 products (NVIDIA documents none of this; Fasi, Higham, Mikaitis and Pranesh,
+// "Numerical behavior of NVIDIA tensor cores", 2021): 2 · 9/8 of gamma(n).
+constexpr double kTensorCore = 2.25;
 // Sums that the header promises in double: 2^-53 per term, n terms, far below one float rounding of the
 // result.
 constexpr double kUnitDouble = 0x1p-53;
@@ -243,7 +235,7 @@ inline Array numbers(const Shape& shape, bool whole, int64_t magnitude, uint32_t
 }
 // The same numbers as dtype, each rounded.
 inline Array as(DType dtype, const Array& a) {
-  Array b(dtype, a.shape());
+  Array b(dtype, a.shape(), a.count() > 0 ? a.view().row_stride : 0);
   b.each([&](int64_t i) { return a.value(i); });
   return b;
 }

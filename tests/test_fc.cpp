@@ -25,18 +25,21 @@ std::string name(const char* operation, const FcShape& s) {
 struct Operands {
   Array x, w, dy;
   Operands(const FcShape& s, bool whole)
-      : x(numbers(s.x(), whole, 4, 1, s.D + s.spare)),
-        w(numbers(s.w(), whole, 4, 2)),
-        dy(numbers(s.y(), whole, 4, 4, s.F + s.spare)) {}
+      : x(as(test_dtype(), numbers(s.x(), whole, 4, 1, s.D + s.spare))),
+        w(as(test_dtype(), numbers(s.w(), whole, 4, 2))),
+        dy(as(test_dtype(), numbers(s.y(), whole, 4, 4, s.F + s.spare))) {
+    test_work() = static_cast<double>(s.N) * static_cast<double>(s.D) * static_cast<double>(s.F);
+  }
 };
 
 std::vector<Sum> products(const FcShape& s, const Operands& o, int pass) {
   std::vector<Sum> sums(static_cast<size_t>(pass == 0 ? s.N * s.F : pass == 1 ? s.N * s.D : s.F * s.D));
-  const float *x = o.x.data(), *w = o.w.data(), *dy = o.dy.data();
+  const Doubles x = o.x.values(), w = o.w.values(), dy = o.dy.values();
   for (int64_t n = 0; n < s.N; ++n)
     for (int64_t f = 0; f < s.F; ++f)
       for (int64_t d = 0; d < s.D; ++d) {
-        const double xv = x[n * (s.D + s.spare) + d], wv = w[f * s.D + d], gv = dy[n * (s.F + s.spare) + f];
+        const double xv = x[static_cast<size_t>(n * s.D + d)], wv = w[static_cast<size_t>(f * s.D + d)],
+                     gv = dy[static_cast<size_t>(n * s.F + f)];
         if (pass == 0) sums[static_cast<size_t>(n * s.F + f)].add(xv * wv);
         if (pass == 1) sums[static_cast<size_t>(n * s.D + d)].add(gv * wv);
         if (pass == 2) sums[static_cast<size_t>(f * s.D + d)].add(gv * xv);
@@ -44,17 +47,39 @@ std::vector<Sum> products(const FcShape& s, const Operands& o, int pass) {
   return sums;
 }
 
-void test_forward(const FcShape& s, const Operands& o, bool whole) {
+// n roundings of a sum in f32, twice as large in tensor cores.
+double sum_bound(const Sum& s, double n) {
+  return (test_dtype() == DType::kF32 ? 1 : kTensorCore) * bound(n, s.magnitude);
+}
+
+// One more rounding, of a value that is wrong by up to `error` already.
+double stored_error(DType dtype, double value, double error) {
+  if (dtype == DType::kF32) return error;
+  return error + half_unit(dtype) * (std::abs(value) + error) + (dtype == DType::kF16 ? 0x1p-25 : FLT_MIN);
+}
+
+void test_forward(const FcShape& s, const Operands& o, bool whole, DType out) {
   const Array bias = numbers({s.F}, whole, 5, 3);
-  Array y(DType::kF32, s.y(), s.F + s.spare);
+  Array y(out, s.y(), s.F + s.spare);
+  const std::vector<Sum> sums = products(s, o, 0);
   for (const bool with_bias : {false, true})
     for (const bool with_relu : {false, true}) {
-      std::vector<Sum> sums = products(s, o, 0);
       Want want;
       for (size_t i = 0; i < sums.size(); ++i) {
-        if (with_bias) sums[i].add(bias[static_cast<int64_t>(i) % s.F]);
-        if (with_relu) sums[i].value = relu(sums[i].value);
-        want.add(sums[i], static_cast<double>(s.D + 1), whole);
+        Sum sum = sums[i];
+        const double add = with_bias ? bias[static_cast<int64_t>(i) % s.F] : 0;
+        sum.add(add);
+        double error = 0;
+        if (whole) {
+          EXPECT_FALSE(sum.magnitude >= 0x1p24);
+          sum.value = rounded_to(out, rounded_to(out, sums[i].value) + add);
+        } else {
+          error = stored_error(out, sums[i].value, sum_bound(sum, static_cast<double>(s.D + 1)));
+          if (with_bias)
+            error = stored_error(out, sum.value, error);  // the epilogue works on what was stored
+        }
+        const double value = with_relu ? relu(sum.value) : sum.value;
+        whole ? want.exact(value) : want.within(value, error);
       }
       check_everywhere(name("fc_forward", s) + (with_bias ? " bias" : "") + (with_relu ? " relu" : ""),
                        {{"y", &y, want}}, [&](Exec& ex) {
@@ -66,15 +91,19 @@ void test_forward(const FcShape& s, const Operands& o, bool whole) {
     }
 }
 
-void test_backward_data(const FcShape& s, const Operands& o, bool whole) {
-  Array dx(DType::kF32, s.x(), s.D + s.spare);
+void test_backward_data(const FcShape& s, const Operands& o, bool whole, DType out) {
+  Array dx(out, s.x(), s.D + s.spare);
   const std::vector<Sum> sums = products(s, o, 1);
   for (const bool masked : {false, true}) {
     Want want;
     for (size_t i = 0; i < sums.size(); ++i) {
       Sum sum = sums[i];
-      if (masked && o.x[static_cast<int64_t>(i)] <= 0) sum = Sum();
-      want.add(sum, static_cast<double>(s.F), whole);
+      if (masked && o.x.value(static_cast<int64_t>(i)) <= 0) sum = Sum();
+      EXPECT_FALSE(whole && sum.magnitude >= 0x1p24);
+      if (whole)
+        want.exact(rounded_to(out, sum.value));
+      else
+        want.within(sum.value, stored_error(out, sum.value, sum_bound(sum, static_cast<double>(s.F))));
     }
     check_everywhere(name("fc_backward_data", s) + (masked ? " mask" : ""), {{"dx", &dx, want}},
                      [&](Exec& ex) {
@@ -90,14 +119,15 @@ void test_backward_weights(const FcShape& s, const Operands& o, bool whole) {
   const Array dw0 = numbers(s.w(), whole, 9, 5), db0 = numbers({s.F}, whole, 9, 6);
   const std::vector<Sum> weights = products(s, o, 2);
   std::vector<Sum> biases(static_cast<size_t>(s.F));
-  for (int64_t i = 0; i < o.dy.count(); ++i) biases[static_cast<size_t>(i % s.F)].add(o.dy[i]);
+  for (int64_t i = 0; i < o.dy.count(); ++i) biases[static_cast<size_t>(i % s.F)].add(o.dy.value(i));
   for (const bool overwrite : {true, false})
     for (const bool with_db : {true, false}) {
       const auto want = [&](std::vector<Sum> sums, const Array& before) {
         Want w;
         for (size_t i = 0; i < sums.size(); ++i) {
           if (!overwrite) sums[i].add(before[static_cast<int64_t>(i)]);
-          w.add(sums[i], static_cast<double>(s.N + 1), whole);
+          whole ? w.exact(sums[i])
+                : w.within(sums[i].value, sum_bound(sums[i], static_cast<double>(s.N + 1)));
         }
         return w;
       };
@@ -113,27 +143,32 @@ void test_backward_weights(const FcShape& s, const Operands& o, bool whole) {
     }
 }
 
-void test_all(const FcShape& s, const Operands& o, bool whole) {
-  test_forward(s, o, whole);
-  test_backward_data(s, o, whole);
-  test_backward_weights(s, o, whole);
+void test_all(const FcShape& s, bool whole, const std::function<void(const Operands&)>& change = nullptr) {
+  for_every_dtype([&](DType dtype) {
+    const Operands o(s, whole);
+    if (dtype != DType::kF32 && test_work() > 1e5) return;
+    if (change) change(o);
+    for (const DType out : {dtype, DType::kF32}) {
+      test_forward(s, o, whole, out);
+      test_backward_data(s, o, whole, out);
+      if (dtype == DType::kF32) break;
+    }
+    test_backward_weights(s, o, whole);
+  });
+  test_work() = 0;
 }
 
 TEST(Fc, Exact) {
-  for (const FcShape& s : kShapes) test_all(s, Operands(s, true), true);
+  for (const FcShape& s : kShapes) test_all(s, true);
 }
 TEST(Fc, Rounding) {
-  for (const FcShape& s : kShapes) test_all(s, Operands(s, false), false);
+  for (const FcShape& s : kShapes) test_all(s, false);
 }
 
 TEST(Fc, NanPropagates) {
   for (const FcShape& s : {FcShape{9, 33, 65, 7}, FcShape{1, 50, 20}, FcShape{40, 64, 32}}) {
-    Operands o(s, true);
-    o.x[o.x.count() / 3] = NAN;
-    test_all(s, o, true);
-    Operands g(s, true);
-    g.dy[g.dy.count() / 2] = NAN;
-    test_all(s, g, true);
+    test_all(s, true, [](const Operands& o) { o.x.set(o.x.count() / 3, NAN); });
+    test_all(s, true, [](const Operands& o) { o.dy.set(o.dy.count() / 2, NAN); });
   }
 }
 
@@ -195,6 +230,19 @@ TEST(Fc, AdjointsExact) {
       EXPECT_EQ(dot(o.dy, y), dot(dw, o.w)) << ex.backend->name << " " << name("<dy, y> against <dw, w>", s);
     });
   }
+}
+
+// A layer may have no outputs, and a worker none of its own.
+TEST(Fc, NoOutputs) {
+  const Array x = filled({3, 5}, 1), mask = filled({3, 5}, 1);
+  Array y(DType::kF32, {3, 0}), w(DType::kF32, {0, 5}), dx(DType::kF32, {3, 5}), db(DType::kF32, {0});
+  Want zeros;
+  zeros.values.assign(15, 0);
+  check_everywhere("fc without outputs", {{"dx", &dx, zeros}}, [&](Exec& ex) {
+    CONVOY_INVOKE(ex, fc_forward, FcForward{x.view(), w.view(), {}, y.view()});
+    CONVOY_INVOKE(ex, fc_backward_data, FcBackwardData{y.view(), w.view(), dx.view(), mask.view()});
+    CONVOY_INVOKE(ex, fc_backward_weights, FcBackwardWeights{x.view(), y.view(), w.view(), db.view(), true});
+  });
 }
 
 TEST(Fc, Errors) {

@@ -2,6 +2,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <vector>
+
 #include "../machine.h"
 #include "runtime.h"
 
@@ -37,10 +39,16 @@ struct Matrix {
   cudaDataType type;
   int leading;
   bool transposed;
-  float at(int row, int column) const {
-    return load(data, type,
-                transposed ? static_cast<size_t>(row) * leading + column
-                           : static_cast<size_t>(column) * leading + row);
+  // op(matrix) as floats, row after row.
+  std::vector<float> floats(int rows, int columns) const {
+    std::vector<float> all;
+    all.reserve(static_cast<size_t>(rows) * static_cast<size_t>(columns));
+    for (int row = 0; row < rows; ++row)
+      for (int column = 0; column < columns; ++column)
+        all.push_back(load(data, type,
+                           transposed ? static_cast<size_t>(row) * leading + column
+                                      : static_cast<size_t>(column) * leading + row));
+    return all;
   }
   // From its first to its last element; rows and columns are those of op(matrix).
   size_t bytes(int rows, int columns) const {
@@ -107,6 +115,7 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t a, cublasOp
       ldb < std::max(1, b == CUBLAS_OP_N ? k : n) || ldc < std::max(1, m)) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
+  if (alpha == nullptr || beta == nullptr || C == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
   if (m == 0 || n == 0) return CUBLAS_STATUS_SUCCESS;
   const Matrix x{A, a_type, lda, a == CUBLAS_OP_T}, y{B, b_type, ldb, b == CUBLAS_OP_T},
       z{C, c_type, ldc, false};
@@ -119,10 +128,12 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t a, cublasOp
   }
   const float scale = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
   const cudaError_t queued = submit(handle->stream, [=] {
+    const std::vector<float> left = x.floats(m, k), right = y.floats(k, n);
     for (int column = 0; column < n; ++column) {
       for (int row = 0; row < m; ++row) {
         float sum = 0;
-        for (int i = 0; i < k; ++i) sum += x.at(row, i) * y.at(i, column);
+        for (int i = 0; i < k; ++i)
+          sum += left[static_cast<size_t>(row) * k + i] * right[static_cast<size_t>(i) * n + column];
         const size_t at = static_cast<size_t>(column) * ldc + row;
         store(C, c_type, at, keep == 0 ? scale * sum : scale * sum + keep * load(C, c_type, at));
         mark_written(static_cast<char*>(C) + at * bytes_of(c_type), bytes_of(c_type));
