@@ -23,7 +23,7 @@ namespace convoy::cuda {
 namespace {
 
 // NVIDIA's recommendation for Hopper, and enough for the others (cuBLAS manual, cublasSetWorkspace).
-constexpr size_t kWorkspaceBytes = 32 << 20;
+constexpr size_t kWorkspaceBytes = CONVOY_IS_EMULATED ? 1 << 10 : 32 << 20;
 
 void* alloc(int64_t bytes) {
   void* memory = nullptr;
