@@ -7,20 +7,20 @@
 //                   the elements per channel behind them. A worker without elements is skipped, whatever its
 //                   mean and m2 are.
 //   forward         y = (x - mean) · inv_std · gamma + beta, inv_std = 1 / sqrt(var + eps); then + residual,
-//   then ReLU.
-//                   var = m2 / count in training; in evaluation mean and var are the running ones (m2 =
+//                   then ReLU. var = m2 / count in training; in evaluation mean and var are the running ones (m2 =
 //                   running_var, count = 1).
 //   backward sums   dgamma[c] (+)= sum of dy' · xhat, dbeta[c] (+)= sum of dy', where dy' = dy, but 0 where
-//   mask <= 0, and
-//                   xhat = (x - mean) · inv_std; sums[2C] receives the same two sums of this call alone (dy',
-//                   then dy'·xhat)
-//   backward data   dx = gamma · inv_std · (dy' - sums[c] / count - xhat · sums[C + c] / count); dresidual =
-//   dy' where wanted running         running = (1 - momentum) · running + momentum · new, the variance
-//   unbiased: m2 / (count - 1)
+//                   mask <= 0, and xhat = (x - mean) · inv_std; sums[2C] receives the same two sums
+//                   of this call alone (dy', then dy'·xhat)
+//   backward data   dx = gamma · inv_std · (dy' - sums[c] / count - xhat · sums[C + c] / count);
+//                   dresidual = dy' where wanted
+//   running         running = (1 - momentum) · running + momentum · new, the variance unbiased: m2 / (count - 1)
 //
-// x, y, dy, dx [N,H,W,C] or [N,C], f32, contiguous; the others [C] f32. y may be x only in evaluation; dx may
-// be dy; dresidual may not be dx. Without rows the statistics and the sums are 0. Sums of x are in double per
-// chunk of pixels, merged in chunk order.
+// x, y, dy, dx, residual, mask [N,H,W,C] or [N,C], contiguous: f32 on the CPU; on CUDA f32, bf16 or f16, one type for
+// all. The others [C] f32. y may be x only in evaluation; dx may be dy; dresidual may not be dx. Without rows the
+// statistics and the sums are 0. Sums of x are in double per chunk of pixels, merged in chunk order; on CUDA in f32 over
+// runs of at most 128 pixels (statistics: about a pixel of the chunk), in double from there on. merge takes at most 256
+// workers on CUDA.
 #pragma once
 #include <vector>
 

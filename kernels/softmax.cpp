@@ -14,6 +14,7 @@ struct Loss {
   float* dx = nullptr;  // or null
   float* row_loss = nullptr;
   int32_t* row_rank = nullptr;  // or null
+  float loss_scale = 1;
 };
 
 const int32_t* checked_labels(const In& labels, int64_t rows) {
@@ -35,6 +36,7 @@ Loss checked(const Args& a, int64_t all_classes) {
     check_operand(a.row_rank, Shape{s.rows}, "row_rank");
     s.row_rank = a.row_rank.template as<int32_t>();
   }
+  if (a.scalars != nullptr) s.loss_scale = a.scalars->loss_scale;
   for (int64_t n = 0; n < s.rows; ++n)
     CONVOY_CHECK(s.labels[n] >= 0 && s.labels[n] < all_classes, "label ", s.labels[n], " of row ", n, ", ",
                  all_classes, " classes");
@@ -77,6 +79,8 @@ void softmax_cross_entropy(Exec& ex, const SoftmaxCrossEntropy& a) {
                 const float scale = static_cast<float>(1 / sum);
                 for (int64_t f = 0; f < s.classes; ++f) dx[f] *= scale;
                 dx[label] -= 1.0f;
+                if (s.loss_scale != 1)
+                  for (int64_t f = 0; f < s.classes; ++f) dx[f] *= s.loss_scale;
               }
               s.row_loss[n] = static_cast<float>(std::log(sum) + (static_cast<double>(top) - mine));
             });
@@ -106,7 +110,7 @@ void logistic_cross_entropy(Exec& ex, const LogisticCrossEntropy& a) {
       sum += (v > 0 ? v : 0.0f) + log1pf(e);
       if (s.dx == nullptr) continue;
       const float sigmoid = (v > 0 ? 1.0f : e) / (1.0f + e);
-      s.dx[n * s.classes + f] = nan ? NAN : sigmoid - (f == label ? 1.0f : 0.0f);
+      s.dx[n * s.classes + f] = nan ? NAN : (sigmoid - (f == label ? 1.0f : 0.0f)) * s.loss_scale;
     }
     s.row_loss[n] = nan ? NAN : static_cast<float>(sum);
   });

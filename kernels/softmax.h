@@ -1,11 +1,12 @@
-// Losses over logits x[N,F] and labels[N] (i32, 0 <= label < F, else Error; on CUDA the row is NaN), one row at a time.
+// Losses over logits x[N,F] and labels[N] (i32, 0 <= label < F, else Error; on CUDA such a row gets NaN loss and
+// gradient and rank F), one row at a time.
 //
 //   softmax   row_loss = log(sum of exp(x - max)) + max - x[label];
 //             dx = softmax(x) - onehot(label)
 //   logistic  row_loss = sum over f of log(1 + exp(x)) - [f = label] · x, computed without overflow;
 //             dx = sigmoid(x) - onehot(label)         (independent logistic units, Krizhevsky 2014)
 //
-// With scalars, dx is multiplied by their loss_scale. On CUDA x and dx may each be f32, bf16 or f16.
+// With scalars, dx is multiplied by their loss_scale. x and dx are f32; on CUDA each may be f32, bf16 or f16.
 // Gradients and losses are sums over rows, never means: the update divides. row_loss[N] f32; row_rank[N] i32
 // is the number of classes that beat the label's (a higher logit, or an equal one with a lower index): top-1
 // is rank 0. A row with a NaN logit gets NaN loss and gradient and rank F. dx may be x, and may be empty; so
