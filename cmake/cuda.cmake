@@ -20,6 +20,11 @@ if(CONVOY_CUDA STREQUAL "EMULATED")
   target_include_directories(convoy_emulator PUBLIC tests/emulator/cuda)
   add_library(convoy_cuda_libraries INTERFACE)
   target_link_libraries(convoy_cuda_libraries INTERFACE convoy_emulator)
+  # NCCL, which programs find at run time and which finds the emulator's one state in them.
+  target_link_options(convoy_cuda_libraries INTERFACE -rdynamic)
+  add_library(nccl_emulated SHARED tests/emulator/nccl/nccl.cpp)
+  target_include_directories(nccl_emulated PRIVATE tests/emulator/cuda)
+  target_link_libraries(nccl_emulated PRIVATE convoy_options)
 
   function(add_emulated target)
     add_library(${target} OBJECT ${ARGN})

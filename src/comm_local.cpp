@@ -14,7 +14,7 @@
 namespace convoy {
 namespace {
 
-constexpr int64_t kPiece = int64_t{4} << 20;  // elements of one rank that are staged at a time
+constexpr int64_t kPiece = int64_t{1} << 20;  // elements of one rank that are staged at a time
 
 int64_t rows_before(const Blocks& blocks, int rank) {
   int64_t rows = 0;
