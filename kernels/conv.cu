@@ -47,9 +47,11 @@ Axis forward_axis(int64_t outputs, int64_t stride, int64_t pad, int64_t taps, in
   a.inputs = narrow(inputs);
   return a;
 }
-Windows forward_windows(const ConvShape& s) {
-  return windows(forward_axis(s.P(), s.stride_h, s.pad_h, s.R, s.H),
-                 forward_axis(s.Q(), s.stride_w, s.pad_w, s.S, s.W), s.C);
+Windows forward_windows(const ConvShape& s, bool pooled = false) {
+  Windows all = windows(forward_axis(pooled ? s.P() / 2 : s.P(), s.stride_h, s.pad_h, s.R, s.H),
+                        forward_axis(pooled ? s.Q() / 2 : s.Q(), s.stride_w, s.pad_w, s.S, s.W), s.C);
+  all.pooled = pooled;
+  return all;
 }
 
 // Backward data at a stride is one correlation for every residue of the pixel's place: pixel h receives from the
@@ -76,7 +78,7 @@ template <class T>
 Correlation<T> correlation(const ConvShape& s, const Windows& w, int64_t columns) {
   Correlation<T> c;
   c.windows = w;
-  c.rows = narrow(s.N * w.h.outputs * w.w.outputs);
+  c.rows = narrow(s.N * w.h.outputs * w.w.outputs) * (w.pooled ? 4 : 1);
   c.columns = narrow(columns);
   c.depth = w.h.taps * w.taps_pitch;
   c.chunk = c.depth;
@@ -107,7 +109,7 @@ void correlate(Exec& ex, Correlation<T> c) {
     c.image_aligned = aligned_pieces(c.image, c.windows.channels);
     c.filters_aligned = aligned_pieces(c.filters, kBackward ? c.columns : c.windows.channels);
     c.result_aligned =
-        aligned_pieces(c.result, c.columns) && (c.mask == nullptr || aligned_pieces(c.mask, c.columns));
+        aligned_pieces(c.result, c.columns) && aligned_pieces(c.mask, 0) && aligned_pieces(c.pool_index, 0);
     const Path path =
         choose_path(DTypeOf<T>::value, queue(ex).architecture, c.image_aligned && c.filters_aligned);
     if (path != Path::kSimt)
@@ -130,10 +132,13 @@ void weigh(Exec& ex, Gradient<T> g, const Tiling& tiling) {
 template <class T>
 void forward(Exec& ex, const ConvForward& a) {
   const ConvShape& s = a.shape;
-  Correlation<T> c = correlation<T>(s, forward_windows(s), s.K);
+  const bool pooled = !a.pool_index.empty();
+  const Shape y = pooled ? Shape{s.N, s.P() / 2, s.Q() / 2, s.K} : s.y();
+  Correlation<T> c = correlation<T>(s, forward_windows(s, pooled), s.K);
   c.image = operand<T>(a.x, s.x(), "x");
   c.filters = operand<T>(a.w, s.w(), "w");
-  c.result = operand<T>(a.y, s.y(), "y");
+  c.result = operand<T>(a.y, y, "y");
+  if (pooled) c.pool_index = operand<uint8_t>(a.pool_index, y, "pool_index");
   if (!a.epilogue.bias.empty()) c.bias = operand<float>(a.epilogue.bias, Shape{s.K}, "bias");
   c.relu = a.epilogue.relu;
   correlate<T, false>(ex, c);
@@ -237,9 +242,8 @@ void backward_weights(Exec& ex, const ConvBackwardWeights& a) {
 
 }  // namespace
 
-// The pool is an operation of its own here.
-Support query(const ConvForward& a) {
-  return {a.pool_index.empty(), 0};
+Support query(const ConvForward&) {
+  return {};
 }
 Support query(const ConvBackwardData&) {
   return {};
@@ -251,7 +255,6 @@ Support query(const ConvBackwardWeights& a) {
 
 void conv_forward(Exec& ex, const ConvForward& a) {
   check_shape(a.shape);
-  CONVOY_CHECK(a.pool_index.empty(), "conv_forward has no pool on CUDA");
   with_float(a.x.dtype, [&](auto zero) { forward<decltype(zero)>(ex, a); });
 }
 

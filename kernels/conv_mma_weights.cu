@@ -11,6 +11,7 @@ template <class T, int kLines>
 class GradientRows {
  public:
   using Layout = Wide<kLines>;
+  static constexpr bool kThroughL1 = false;
   const bool aligned;
 
   __device__ GradientRows(const Gradient<T>& p, int row)
@@ -33,6 +34,7 @@ template <class T, int kLines>
 class ImageColumns {
  public:
   using Layout = Wide<kLines>;
+  static constexpr bool kThroughL1 = true;  // neighbouring taps see the same pixels
   const bool aligned;
 
   __device__ ImageColumns(const Gradient<T>& p, int column)

@@ -117,6 +117,28 @@ __device__ void finish(const Correlation<T>& p, int64_t row, int column, int cou
       if (i < count) to[i] = values[i];
   }
 }
+// Four rows of a column: the pixels of a window of the 2x2 max pool.
+template <class T>
+__device__ void finish_window(const Correlation<T>& p, int row, int column, const float (&sums)[4]) {
+  const float bias = p.bias != nullptr ? p.bias[column] : 0.0f;
+  T best = T(0.0f);
+  int place = 0;
+  CONVOY_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const float v = sums[i] + bias;
+    const T rounded = T(p.relu && v < 0 ? 0.0f : v);
+    if (i > 0 && !displaces(static_cast<float>(rounded), static_cast<float>(best))) continue;
+    best = rounded;
+    place = i;
+  }
+  const int64_t at = p.result_row(row / 4) + column;
+  p.result[at] = best;
+  p.pool_index[at] = static_cast<uint8_t>(place);
+}
+template <class T>
+__device__ bool pools(const Correlation<T>& p) {
+  return p.pool_index != nullptr;
+}
 template <class T>
 __device__ int64_t row_start(const Correlation<T>& p, int row) {
   return p.result_row(row);
@@ -132,6 +154,13 @@ __device__ void finish(const Gradient<T>& p, int64_t row, int column, int count,
 template <class T>
 __device__ int64_t row_start(const Gradient<T>& p, int row) {
   return (int64_t{blockIdx.y} * p.rows + row) * p.columns;
+}
+
+template <class T>
+__device__ void finish_window(const Gradient<T>&, int, int, const float (&)[4]) {}
+template <class T>
+__device__ bool pools(const Gradient<T>&) {
+  return false;
 }
 
 template <class T>
@@ -204,6 +233,19 @@ __global__ void __launch_bounds__(kThreads, 2) simt_kernel(const typename Loads:
     __syncthreads();
   }
 
+  if (pools(p)) {
+    CONVOY_UNROLL
+    for (int i = 0; i < kEach; i += 4) {
+      const int row = start.row + 4 * ty + i / 4 * 64;
+      CONVOY_UNROLL
+      for (int j = 0; j < kEach; ++j) {
+        const int column = start.column + 4 * tx + j % 4 + j / 4 * 64;
+        const float four[4] = {sums[i][j], sums[i + 1][j], sums[i + 2][j], sums[i + 3][j]};
+        if (row < p.rows && column < p.columns) finish_window(p, row, column, four);
+      }
+    }
+    return;
+  }
   CONVOY_UNROLL
   for (int i = 0; i < kEach; ++i) {
     const int row = start.row + 4 * ty + i % 4 + i / 4 * 64;
