@@ -76,7 +76,7 @@ template <class T>
 struct Correlation {
   Windows windows;
   int rows = 0, columns = 0, depth = 0;  // of the product
-  int chunk = 0;                         // of the depth: all
+  int chunk = 0;                         // of the depth, for one block; all of it or a multiple of 32
   int filter_taps_h = 0, filter_taps_w = 0;
   int height = 0, width = 0;  // of the result
   bool linear = false;        // a row of the product, or of pooled ones, is a row of the result
@@ -88,6 +88,7 @@ struct Correlation {
   const T* mask = nullptr;      // or null
   T* result = nullptr;
   uint8_t* pool_index = nullptr;  // or null: no pool
+  float* parts = nullptr;  // [chunks, rows, columns], the products without an epilogue; null: one chunk
   // Whether 8 neighbouring channels from a multiple of 8 on are 16 aligned bytes.
   bool image_aligned = false, filters_aligned = false, result_aligned = false;
 
@@ -98,6 +99,13 @@ struct Correlation {
     const int row = windows.h.filter_first + t * windows.h.filter_step,
               column = windows.w.filter_first + u * windows.w.filter_step;
     return ((channel * filter_taps_h + row) * filter_taps_w + column) * columns;
+  }
+  // The epilogue of one element.
+  __device__ T finish(float v, int column, int64_t at) const {
+    if (bias != nullptr) v += bias[column];
+    if (relu && v < 0) v = 0;
+    if (mask != nullptr && static_cast<float>(mask[at]) <= 0) v = 0;
+    return T(v);
   }
   // Of a pixel, or a pooled window.
   __device__ int64_t result_row(int pixel) const {
@@ -125,6 +133,23 @@ struct Gradient {
 // Whether v displaces the maximum so far: the first of equals stays, NaN wins over numbers.
 __device__ inline bool displaces(float v, float best) {
   return v > best || (v != v && best == best);
+}
+
+// The 2x2 max pool of a window of one column, and its epilogue; sum(i) is the product of its i-th pixel.
+template <class T, class Sum>
+__device__ void finish_window(const Correlation<T>& p, int window, int column, const Sum& sum) {
+  const int64_t at = p.result_row(window) + column;
+  T best = p.finish(sum(0), column, at);
+  int place = 0;
+  CONVOY_UNROLL
+  for (int i = 1; i < 4; ++i) {
+    const T v = p.finish(sum(i), column, at);
+    if (!displaces(static_cast<float>(v), static_cast<float>(best))) continue;
+    best = v;
+    place = i;
+  }
+  p.result[at] = best;
+  p.pool_index[at] = static_cast<uint8_t>(place);
 }
 
 // How a product is cut into blocks' tiles.

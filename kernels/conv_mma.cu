@@ -174,8 +174,14 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks) correlation_kernel(co
     Operand<ImageLines<T, Tile::kRows>, Tile::kAsync> a(p, start.row);
     Operand<Filters, Tile::kAsync> b(p, start.column);
     Sums<Tile, false> sums;
-    run<T, Tile>(a, b, 0, p.depth, ring, sums, false);
-    store<T, Tile>(p, start, sums, ring);
+    const int64_t first = int64_t{blockIdx.y} * p.chunk, end = first + p.chunk;
+    run<T, Tile>(a, b, static_cast<int>(first), static_cast<int>(end < p.depth ? end : p.depth), ring, sums,
+                 false);
+    if (p.parts != nullptr) {
+      store_sums(p.parts, start, p.rows, p.columns, false, sums);
+    } else {
+      store<T, Tile>(p, start, sums, ring);
+    }
   }
 }
 
@@ -189,12 +195,12 @@ void launch(Exec& ex, const Correlation<T>& p) {
 
 // The tile that takes the least time on the busiest multiprocessor. Smaller tiles read their operands more often:
 // 64 rows and 64 columns take 1/32 of a read a product, 128 and 128 half of that.
-Tiling choose_tiling(int64_t rows, int64_t columns, int multiprocessors, bool async) {
+Tiling choose_tiling(int64_t rows, int64_t columns, int64_t chunks, int multiprocessors, bool async) {
   Tiling best;
   double best_cost = 0;
   for (const Tiling t : {Tiling{64, 64}, Tiling{128, 64}, Tiling{128, 128}}) {
     if (t.columns == 128 && !async) continue;  // its tiles do not fit in registers as well
-    const int64_t tiles = (rows + t.rows - 1) / t.rows * ((columns + t.columns - 1) / t.columns);
+    const int64_t tiles = (rows + t.rows - 1) / t.rows * ((columns + t.columns - 1) / t.columns) * chunks;
     const double reads = 1.0 / t.rows + 1.0 / t.columns;
     const double cost = static_cast<double>((tiles + multiprocessors - 1) / multiprocessors) * t.rows *
                         t.columns * (1 + 32 * (reads - 1.0 / 64));
@@ -207,7 +213,9 @@ Tiling choose_tiling(int64_t rows, int64_t columns, int multiprocessors, bool as
 
 template <class T, bool kBackward>
 void correlate(Exec& ex, const Correlation<T>& p, bool async) {
-  const Tiling t = choose_tiling(p.rows, p.columns, queue(ex).multiprocessors, async);
+  const Tiling t =
+      choose_tiling(p.rows, p.columns, p.parts != nullptr ? (p.depth + p.chunk - 1) / p.chunk : 1,
+                    queue(ex).multiprocessors, async);
   if (async) {
     if (t.columns == 128) return launch<T, Tile<128, 128, 2, true>, kBackward>(ex, p);
     if (t.rows == 128) return launch<T, Tile<128, 64, 2, true>, kBackward>(ex, p);

@@ -229,4 +229,29 @@ __device__ void run(A& a, B& b, int first, int end, uint4* ring, Sums<Tile, kRow
   __syncthreads();
 }
 
+// The block's sums to to[blockIdx.y, rows, columns].
+template <class Tile, bool kRowSums>
+__device__ void store_sums(float* to, const TileStart<Tile::kRows, Tile::kColumns>& start, int rows,
+                           int columns, bool add, const Sums<Tile, kRowSums>& sums) {
+  using S = Sums<Tile, kRowSums>;
+  CONVOY_UNROLL
+  for (int m = 0; m < S::kDown; ++m) CONVOY_UNROLL
+  for (int i = 0; i < 4; i += 2) {
+    const int row = start.row + S::row(m, i);
+    if (row >= rows) continue;
+    float* line = to + (int64_t{blockIdx.y} * rows + row) * columns;
+    CONVOY_UNROLL
+    for (int n = 0; n < S::kAcross; ++n) {
+      const int column = start.column + S::column(n, 0);
+      const float left = sums.v[m][n][i], right = sums.v[m][n][i + 1];
+      if (column + 1 < columns && !add && reinterpret_cast<uintptr_t>(line + column) % 8 == 0) {
+        *reinterpret_cast<float2*>(line + column) = make_float2(left, right);
+        continue;
+      }
+      if (column < columns) line[column] = add ? line[column] + left : left;
+      if (column + 1 < columns) line[column + 1] = add ? line[column + 1] + right : right;
+    }
+  }
+}
+
 }  // namespace convoy::cuda::mma

@@ -337,7 +337,7 @@ TEST(Conv, UnalignedExact) {
     });
   };
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
-    for_every(dtype, {{1, 5, 6, 16, 8, 3, 3, 1, 1, 1, 1}, {1, 16, 32, 8, 8, 1, 1}}, 0, test);
+    for_every(dtype, {{1, 5, 6, 16, 8, 3, 3, 1, 1, 1, 1}}, 0, test);
 }
 TEST(Conv, BackwardDataExact) {
   for_every_shape(true, [](const ConvShape& s) {
