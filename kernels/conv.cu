@@ -1,6 +1,6 @@
 // The convolution passes: checks, how each becomes a product of matrices, and which kernel takes it.
 #include "kernels/conv.h"
-#include "kernels/conv_geometry.cuh"
+#include "kernels/conv_plan.cuh"
 #include "kernels/each.cuh"
 
 namespace convoy::cuda {
@@ -21,62 +21,11 @@ void check_shape(const ConvShape& s) {
                "x ", s.x(), ", w ", s.w(), ": too large");
 }
 
-int narrow(int64_t v) {
-  return static_cast<int>(v);
-}
-
-Windows windows(const Axis& h, const Axis& w, int64_t channels) {
-  Windows all;
-  all.h = h;
-  all.w = w;
-  all.channels = narrow(channels);
-  all.pitch = narrow(w.inputs * channels);
-  all.taps_pitch = narrow(w.taps * channels);
-  all.by_image = Divide(int64_t{h.outputs} * w.outputs);
-  all.by_width = Divide(w.outputs);
-  all.by_taps = Divide(all.taps_pitch);
-  return all;
-}
-
-Axis forward_axis(int64_t outputs, int64_t stride, int64_t pad, int64_t taps, int64_t inputs) {
-  Axis a;
-  a.outputs = narrow(outputs);
-  a.input_step = narrow(stride);
-  a.offset = narrow(-pad);
-  a.taps = narrow(taps);
-  a.inputs = narrow(inputs);
-  return a;
-}
-Windows forward_windows(const ConvShape& s) {
-  return windows(forward_axis(s.P(), s.stride_h, s.pad_h, s.R, s.H),
-                 forward_axis(s.Q(), s.stride_w, s.pad_w, s.S, s.W), s.C);
-}
-
-// Backward data at a stride is one correlation for every residue of the pixel's place: pixel h receives from the
-// outputs p with p·stride = h + pad - r, which needs r of one residue; along those taps, taken in falling order, p
-// rises by one.
-Axis backward_axis(int64_t pixels, int64_t stride, int64_t pad, int64_t taps, int64_t outputs,
-                   int64_t residue) {
-  const int64_t lowest = (residue + pad) % stride;
-  const int64_t count = lowest < taps ? (taps - lowest + stride - 1) / stride : 0;
-  const int64_t last = lowest + (count - 1) * stride;
-  Axis a;
-  a.outputs = narrow(residue < pixels ? (pixels - residue + stride - 1) / stride : 0);
-  a.first = narrow(residue);
-  a.step = narrow(stride);
-  a.offset = narrow(count > 0 ? (residue + pad - last) / stride : 0);  // an exact division
-  a.taps = narrow(count);
-  a.inputs = narrow(outputs);
-  a.filter_first = narrow(last);
-  a.filter_step = narrow(-stride);
-  return a;
-}
-
 template <class T>
 Correlation<T> correlation(const ConvShape& s, const Windows& w, int64_t columns) {
   Correlation<T> c;
   c.windows = w;
-  c.rows = narrow(s.N * w.h.outputs * w.w.outputs);
+  c.rows = narrow(s.N * w.h.outputs * w.w.outputs) * (w.pooled ? 4 : 1);
   c.columns = narrow(columns);
   c.depth = w.h.taps * w.taps_pitch;
   c.chunk = c.depth;
@@ -101,19 +50,46 @@ bool aligned_pieces(const void* memory, int64_t channels) {
 }
 
 template <class T, bool kBackward>
-void correlate(Exec& ex, Correlation<T> c) {
-  if (c.rows == 0 || c.columns == 0) return;
+void multiply(Exec& ex, Correlation<T> c) {
   if constexpr (!std::is_same_v<T, float>) {
     c.image_aligned = aligned_pieces(c.image, c.windows.channels);
     c.filters_aligned = aligned_pieces(c.filters, kBackward ? c.columns : c.windows.channels);
     c.result_aligned =
-        aligned_pieces(c.result, c.columns) && (c.mask == nullptr || aligned_pieces(c.mask, c.columns));
+        aligned_pieces(c.result, c.columns) && aligned_pieces(c.mask, 0) && aligned_pieces(c.pool_index, 0);
     const Path path =
         choose_path(DTypeOf<T>::value, queue(ex).architecture, c.image_aligned && c.filters_aligned);
     if (path != Path::kSimt)
       return (kBackward ? mma_backward_data<T> : mma_forward<T>)(ex, c, path == Path::kAsync);
   }
   (kBackward ? simt_backward_data<T> : simt_forward<T>)(ex, c);
+}
+
+template <class T, bool kBackward>
+void correlate(Exec& ex, Correlation<T> c) {
+  if (c.rows == 0 || c.columns == 0) return;
+  const Chunks chunks = plan_depth(c.rows, c.columns, c.depth);
+  if (chunks.count == 1) return multiply<T, kBackward>(ex, c);
+
+  const int64_t products = int64_t{c.rows} * c.columns;
+  c.chunk = narrow(chunks.depth);
+  c.parts = scratch<float>(ex, chunks.count * products);
+  multiply<T, kBackward>(ex, c);
+  const bool pooled = c.pool_index != nullptr;
+  const Divide by_columns(c.columns);
+  each(ex, pooled ? products / 4 : products, [=] __device__(int64_t i) {
+    const int row = by_columns(static_cast<int>(i)), column = static_cast<int>(i) - row * c.columns;
+    const auto sum = [&](int64_t place) {  // in the chunks' order
+      float total = 0;
+      for (int64_t chunk = 0; chunk < chunks.count; ++chunk) total += c.parts[chunk * products + place];
+      return total;
+    };
+    if (pooled) {
+      finish_window(c, row, column, [&](int t) { return sum((int64_t{4} * row + t) * c.columns + column); });
+    } else {
+      const int64_t at = c.result_row(row) + column;
+      c.result[at] = c.finish(sum(i), column, at);
+    }
+  });
 }
 
 template <class T>
@@ -130,10 +106,13 @@ void weigh(Exec& ex, Gradient<T> g, const Tiling& tiling) {
 template <class T>
 void forward(Exec& ex, const ConvForward& a) {
   const ConvShape& s = a.shape;
-  Correlation<T> c = correlation<T>(s, forward_windows(s), s.K);
+  const bool pooled = !a.pool_index.empty();
+  const Shape y = pooled ? Shape{s.N, s.P() / 2, s.Q() / 2, s.K} : s.y();
+  Correlation<T> c = correlation<T>(s, forward_windows(s, pooled), s.K);
   c.image = operand<T>(a.x, s.x(), "x");
   c.filters = operand<T>(a.w, s.w(), "w");
-  c.result = operand<T>(a.y, s.y(), "y");
+  c.result = operand<T>(a.y, y, "y");
+  if (pooled) c.pool_index = operand<uint8_t>(a.pool_index, y, "pool_index");
   if (!a.epilogue.bias.empty()) c.bias = operand<float>(a.epilogue.bias, Shape{s.K}, "bias");
   c.relu = a.epilogue.relu;
   correlate<T, false>(ex, c);
@@ -147,9 +126,7 @@ void backward_data(Exec& ex, const ConvBackwardData& a) {
   T* dx = operand<T>(a.dx, s.x(), "dx");
   const T* mask = a.mask.empty() ? nullptr : operand<T>(a.mask, s.x(), "mask");
   for (int64_t phase = 0; phase < s.stride_h * s.stride_w; ++phase) {
-    const Windows all = windows(backward_axis(s.H, s.stride_h, s.pad_h, s.R, s.P(), phase / s.stride_w),
-                                backward_axis(s.W, s.stride_w, s.pad_w, s.S, s.Q(), phase % s.stride_w), s.K);
-    Correlation<T> c = correlation<T>(s, all, s.C);
+    Correlation<T> c = correlation<T>(s, backward_windows(s, phase), s.C);
     c.image = dy;
     c.filters = w;
     c.mask = mask;
@@ -158,42 +135,6 @@ void backward_data(Exec& ex, const ConvBackwardData& a) {
     c.width = narrow(s.W);
     correlate<T, true>(ex, c);
   }
-}
-
-// How backward weights is cut: tiles of the gradient, and chunks of the pixels that blocks sum apart from each other.
-// From the shape alone: the same bits on every GPU.
-struct WeightsPlan {
-  Tiling tiling;
-  int64_t sums = 0;  // of dw and db
-  int64_t chunk = 32, chunks = 1;
-};
-
-WeightsPlan plan_weights(const ConvShape& s) {
-  constexpr int64_t kStep = 32;     // pixels at a time
-  constexpr int64_t kBlocks = 264;  // that run at once: 132 multiprocessors of an H200, two blocks each
-  constexpr int64_t kEnds = 8;      // a block's start and end take as long as this many steps
-  const int64_t D = s.R * s.S * s.C;
-  WeightsPlan plan;
-  plan.sums = s.K * D + s.K;
-  if (D > 64) plan.tiling = {s.K > 64 ? 128 : 64, 128};
-  const int64_t tiles = ((s.K + plan.tiling.rows - 1) / plan.tiling.rows) *
-                        ((D + plan.tiling.columns - 1) / plan.tiling.columns);
-  const int64_t steps = (s.N * s.P() * s.Q() + kStep - 1) / kStep;
-  if (steps == 0 || tiles == 0) return plan;
-  const int64_t most = steps / kEnds > 1 ? steps / kEnds : 1;
-  int64_t best = 0;
-  for (int64_t rounds = 0; rounds <= 4; ++rounds) {  // of all blocks; 0: no cut
-    int64_t chunks = rounds == 0 ? 1 : rounds * kBlocks / tiles;
-    chunks = chunks > most ? most : chunks;
-    if (chunks < 1) continue;
-    const int64_t chunk_steps = (steps + chunks - 1) / chunks;
-    const int64_t cost = (tiles * chunks + kBlocks - 1) / kBlocks * (chunk_steps + kEnds);
-    if (best > 0 && cost >= best) continue;
-    best = cost;
-    plan.chunk = chunk_steps * kStep;
-    plan.chunks = (steps + chunk_steps - 1) / chunk_steps;
-  }
-  return plan;
 }
 
 template <class T>
@@ -237,12 +178,21 @@ void backward_weights(Exec& ex, const ConvBackwardWeights& a) {
 
 }  // namespace
 
-// The pool is an operation of its own here.
 Support query(const ConvForward& a) {
-  return {a.pool_index.empty(), 0};
+  const ConvShape& s = a.shape;
+  const bool pooled = !a.pool_index.empty();
+  const int64_t pixels = pooled ? s.N * (s.P() / 2) * (s.Q() / 2) * 4 : s.N * s.P() * s.Q();
+  return {true, depth_scratch(pixels, s.K, s.R * s.S * s.C)};
 }
-Support query(const ConvBackwardData&) {
-  return {};
+Support query(const ConvBackwardData& a) {
+  const ConvShape& s = a.shape;
+  int64_t bytes = 0;
+  for (int64_t phase = 0; phase < s.stride_h * s.stride_w; ++phase) {
+    const Windows w = backward_windows(s, phase);
+    const int64_t pixels = s.N * w.h.outputs * w.w.outputs;
+    bytes = std::max(bytes, depth_scratch(pixels, s.C, int64_t{w.h.taps} * w.taps_pitch));
+  }
+  return {true, bytes};
 }
 Support query(const ConvBackwardWeights& a) {
   const WeightsPlan plan = plan_weights(a.shape);
@@ -251,7 +201,6 @@ Support query(const ConvBackwardWeights& a) {
 
 void conv_forward(Exec& ex, const ConvForward& a) {
   check_shape(a.shape);
-  CONVOY_CHECK(a.pool_index.empty(), "conv_forward has no pool on CUDA");
   with_float(a.x.dtype, [&](auto zero) { forward<decltype(zero)>(ex, a); });
 }
 

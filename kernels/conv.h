@@ -11,8 +11,8 @@
 // bf16 (sm_80) or f16 (sm_75); f32 is never rounded to fewer bits. Taps outside the image are zero.
 // Whether they are multiplied or skipped is open: a result that has such a tap may be NaN where an infinite
 // or NaN dy or w meets it.
-// Any extents >= 1, N and K also 0 (dx is zeros without filters), any stride >= 1, any pad < filter extent. CUDA has
-// no fused pool, and takes fewer than 2^30 pixels, filter elements, and elements of an image's row.
+// Any extents >= 1, N and K also 0 (dx is zeros without filters), any stride >= 1, any pad < filter extent. CUDA
+// takes fewer than 2^30 pixels, filter elements, and elements of an image's row.
 // No aliasing.
 // The MACs of forward are N·P·Q·K·R·S·C; each backward pass has as many.
 #pragma once

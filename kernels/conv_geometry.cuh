@@ -48,12 +48,18 @@ struct Windows {
   Axis h, w;
   int channels = 0;
   int pitch = 0, taps_pitch = 0;  // elements of a row of the image, and of a row of taps
+  bool pooled = false;            // h and w count windows of 2x2 outputs, whose pixels follow each other
   Divide by_image, by_width, by_taps;
 
   __device__ Window at(int pixel, int pixels) const {
     if (pixel >= pixels) return {-(1 << 30), 0, 0};  // every tap lies outside
-    const int image = by_image(pixel), rest = pixel - image * (h.outputs * w.outputs);
-    const int y = by_width(rest), x = rest - y * w.outputs;
+    const int place = pooled ? pixel / 4 : pixel;
+    const int image = by_image(place), rest = place - image * (h.outputs * w.outputs);
+    int y = by_width(rest), x = rest - y * w.outputs;
+    if (pooled) {
+      y = 2 * y + pixel % 4 / 2;
+      x = 2 * x + pixel % 2;
+    }
     const int row = y * h.input_step + h.offset, column = x * w.input_step + w.offset;
     return {row, column * channels, image * h.inputs + row};
   }
@@ -70,10 +76,10 @@ template <class T>
 struct Correlation {
   Windows windows;
   int rows = 0, columns = 0, depth = 0;  // of the product
-  int chunk = 0;                         // of the depth: all
+  int chunk = 0;                         // of the depth, for one block; all of it or a multiple of 32
   int filter_taps_h = 0, filter_taps_w = 0;
   int height = 0, width = 0;  // of the result
-  bool linear = false;        // a row of the product is a row of the result
+  bool linear = false;        // a row of the product, or of pooled ones, is a row of the result
   bool relu = false;
   Divide by_channels, by_taps_w;
   const T* image = nullptr;
@@ -81,6 +87,8 @@ struct Correlation {
   const float* bias = nullptr;  // or null
   const T* mask = nullptr;      // or null
   T* result = nullptr;
+  uint8_t* pool_index = nullptr;  // or null: no pool
+  float* parts = nullptr;  // [chunks, rows, columns], the products without an epilogue; null: one chunk
   // Whether 8 neighbouring channels from a multiple of 8 on are 16 aligned bytes.
   bool image_aligned = false, filters_aligned = false, result_aligned = false;
 
@@ -92,6 +100,14 @@ struct Correlation {
               column = windows.w.filter_first + u * windows.w.filter_step;
     return ((channel * filter_taps_h + row) * filter_taps_w + column) * columns;
   }
+  // The epilogue of one element.
+  __device__ T finish(float v, int column, int64_t at) const {
+    if (bias != nullptr) v += bias[column];
+    if (relu && v < 0) v = 0;
+    if (mask != nullptr && static_cast<float>(mask[at]) <= 0) v = 0;
+    return T(v);
+  }
+  // Of a pixel, or a pooled window.
   __device__ int64_t result_row(int pixel) const {
     if (linear) return int64_t{pixel} * columns;
     const Axis &h = windows.h, &w = windows.w;
@@ -113,6 +129,28 @@ struct Gradient {
   float* db = nullptr;                             // [chunks, rows], or null
   bool dy_aligned = false, image_aligned = false;  // as above
 };
+
+// Whether v displaces the maximum so far: the first of equals stays, NaN wins over numbers.
+__device__ inline bool displaces(float v, float best) {
+  return v > best || (v != v && best == best);
+}
+
+// The 2x2 max pool of a window of one column, and its epilogue; sum(i) is the product of its i-th pixel.
+template <class T, class Sum>
+__device__ void finish_window(const Correlation<T>& p, int window, int column, const Sum& sum) {
+  const int64_t at = p.result_row(window) + column;
+  T best = p.finish(sum(0), column, at);
+  int place = 0;
+  CONVOY_UNROLL
+  for (int i = 1; i < 4; ++i) {
+    const T v = p.finish(sum(i), column, at);
+    if (!displaces(static_cast<float>(v), static_cast<float>(best))) continue;
+    best = v;
+    place = i;
+  }
+  p.result[at] = best;
+  p.pool_index[at] = static_cast<uint8_t>(place);
+}
 
 // How a product is cut into blocks' tiles.
 struct Tiling {

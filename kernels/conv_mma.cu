@@ -11,6 +11,7 @@ template <class T, int kLines>
 class ImageLines {
  public:
   using Layout = Deep<kLines>;
+  static constexpr bool kThroughL1 = true;  // neighbouring taps see the same pixels
   const bool aligned;
 
   __device__ ImageLines(const Correlation<T>& p, int row) : aligned(p.image_aligned), p_(p) {
@@ -44,6 +45,7 @@ template <class T, int kLines>
 class FilterLines {
  public:
   using Layout = Deep<kLines>;
+  static constexpr bool kThroughL1 = false;
   const bool aligned;
 
   __device__ FilterLines(const Correlation<T>& p, int column)
@@ -66,6 +68,7 @@ template <class T, int kLines>
 class FilterColumns {
  public:
   using Layout = Wide<kLines>;
+  static constexpr bool kThroughL1 = false;
   const bool aligned;
 
   __device__ FilterColumns(const Correlation<T>& p, int column)
@@ -83,16 +86,22 @@ class FilterColumns {
   int column_, k0_ = 0;
 };
 
-// The epilogue, and the tile to memory: through shared memory, so that a thread stores 8 neighbours.
+template <class T>
+struct alignas(16) Eight {
+  T v[kPiece];
+};
+struct alignas(8) Places {
+  uint8_t v[kPiece] = {};
+};
+
+// The epilogue, and the tile to memory: through shared memory, so that a thread stores 8 neighbours, and sees all of a
+// window of the 2x2 max pool: four rows.
 template <class T, class Tile>
 __device__ void store(const Correlation<T>& p, const TileStart<Tile::kRows, Tile::kColumns>& start,
                       const Sums<Tile, false>& sums, uint4* ring) {
   using S = Sums<Tile, false>;
   struct alignas(4) Two {
     T v[2];
-  };
-  struct alignas(16) Eight {
-    T v[kPiece];
   };
   constexpr int kPitch = Tile::kColumns + kPiece;  // rows 16 bytes further on: few bank conflicts
   static_assert(Tile::kRows * kPitch * 2 <= Tile::kBytes, "the ring holds the tile");
@@ -116,19 +125,33 @@ __device__ void store(const Correlation<T>& p, const TileStart<Tile::kRows, Tile
   }
   __syncthreads();
   constexpr int kAcross = Tile::kColumns / kPiece;
-  for (int i = threadIdx.x; i < Tile::kRows * kAcross; i += kThreads) {
-    const int row = start.row + i / kAcross, column = start.column + i % kAcross * kPiece;
-    if (row >= p.rows || column >= p.columns) continue;
-    Eight values = *reinterpret_cast<const Eight*>(tile + i / kAcross * kPitch + i % kAcross * kPiece);
+  const int pooled = p.pool_index != nullptr ? 4 : 1;  // rows
+  for (int i = threadIdx.x; i < Tile::kRows / pooled * kAcross; i += kThreads) {
+    const int line = i / kAcross, row = start.row / pooled + line,
+              column = start.column + i % kAcross * kPiece;
+    if (row >= p.rows / pooled || column >= p.columns) continue;
+    const T* from = tile + line * pooled * kPitch + i % kAcross * kPiece;
+    Eight<T> values = *reinterpret_cast<const Eight<T>*>(from);
+    Places places;
+    for (int t = 1; t < pooled; ++t) {
+      const Eight<T> others = *reinterpret_cast<const Eight<T>*>(from + t * kPitch);
+      CONVOY_UNROLL
+      for (int e = 0; e < kPiece; ++e) {
+        if (!displaces(static_cast<float>(others.v[e]), static_cast<float>(values.v[e]))) continue;
+        values.v[e] = others.v[e];
+        places.v[e] = static_cast<uint8_t>(t);
+      }
+    }
     const int64_t at = p.result_row(row) + column;
     if (p.result_aligned) {
       if (p.mask != nullptr) {
-        const Eight mask = *reinterpret_cast<const Eight*>(p.mask + at);
+        const Eight<T> mask = *reinterpret_cast<const Eight<T>*>(p.mask + at);
         CONVOY_UNROLL
         for (int e = 0; e < kPiece; ++e)
           if (static_cast<float>(mask.v[e]) <= 0) values.v[e] = T(0.0f);
       }
-      *reinterpret_cast<Eight*>(p.result + at) = values;
+      *reinterpret_cast<Eight<T>*>(p.result + at) = values;
+      if (p.pool_index != nullptr) *reinterpret_cast<Places*>(p.pool_index + at) = places;
       continue;
     }
     CONVOY_UNROLL
@@ -136,6 +159,7 @@ __device__ void store(const Correlation<T>& p, const TileStart<Tile::kRows, Tile
       if (column + e >= p.columns) continue;
       const bool masked = p.mask != nullptr && static_cast<float>(p.mask[at + e]) <= 0;
       p.result[at + e] = masked ? T(0.0f) : values.v[e];
+      if (p.pool_index != nullptr) p.pool_index[at + e] = places.v[e];
     }
   }
 }
@@ -150,8 +174,14 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks) correlation_kernel(co
     Operand<ImageLines<T, Tile::kRows>, Tile::kAsync> a(p, start.row);
     Operand<Filters, Tile::kAsync> b(p, start.column);
     Sums<Tile, false> sums;
-    run<T, Tile>(a, b, 0, p.depth, ring, sums, false);
-    store<T, Tile>(p, start, sums, ring);
+    const int64_t first = int64_t{blockIdx.y} * p.chunk, end = first + p.chunk;
+    run<T, Tile>(a, b, static_cast<int>(first), static_cast<int>(end < p.depth ? end : p.depth), ring, sums,
+                 false);
+    if (p.parts != nullptr) {
+      store_sums(p.parts, start, p.rows, p.columns, false, sums);
+    } else {
+      store<T, Tile>(p, start, sums, ring);
+    }
   }
 }
 
@@ -165,12 +195,12 @@ void launch(Exec& ex, const Correlation<T>& p) {
 
 // The tile that takes the least time on the busiest multiprocessor. Smaller tiles read their operands more often:
 // 64 rows and 64 columns take 1/32 of a read a product, 128 and 128 half of that.
-Tiling choose_tiling(int64_t rows, int64_t columns, int multiprocessors, bool async) {
+Tiling choose_tiling(int64_t rows, int64_t columns, int64_t chunks, int multiprocessors, bool async) {
   Tiling best;
   double best_cost = 0;
   for (const Tiling t : {Tiling{64, 64}, Tiling{128, 64}, Tiling{128, 128}}) {
     if (t.columns == 128 && !async) continue;  // its tiles do not fit in registers as well
-    const int64_t tiles = (rows + t.rows - 1) / t.rows * ((columns + t.columns - 1) / t.columns);
+    const int64_t tiles = (rows + t.rows - 1) / t.rows * ((columns + t.columns - 1) / t.columns) * chunks;
     const double reads = 1.0 / t.rows + 1.0 / t.columns;
     const double cost = static_cast<double>((tiles + multiprocessors - 1) / multiprocessors) * t.rows *
                         t.columns * (1 + 32 * (reads - 1.0 / 64));
@@ -183,7 +213,9 @@ Tiling choose_tiling(int64_t rows, int64_t columns, int multiprocessors, bool as
 
 template <class T, bool kBackward>
 void correlate(Exec& ex, const Correlation<T>& p, bool async) {
-  const Tiling t = choose_tiling(p.rows, p.columns, queue(ex).multiprocessors, async);
+  const Tiling t =
+      choose_tiling(p.rows, p.columns, p.parts != nullptr ? (p.depth + p.chunk - 1) / p.chunk : 1,
+                    queue(ex).multiprocessors, async);
   if (async) {
     if (t.columns == 128) return launch<T, Tile<128, 128, 2, true>, kBackward>(ex, p);
     if (t.rows == 128) return launch<T, Tile<128, 64, 2, true>, kBackward>(ex, p);

@@ -88,9 +88,13 @@ __device__ uint4 gather(const Element& element) {
   return {words[0], words[1], words[2], words[3]};
 }
 
-// One operand's tiles on their way to shared memory. Source: Layout (Deep or Wide), `aligned` (its pieces are aligned
-// 16 bytes of memory, inside or outside as a whole), at(k0) (looks at the tile at depth k0), piece(i) (the i-th piece
-// of this thread, null for zeros) and element(i, e).
+// One operand's tiles on their way to shared memory. Its Source has
+//   Layout         Deep or Wide
+//   kThroughL1     what is read is read again soon
+//   aligned        its pieces are 16 aligned bytes of memory, inside of the operand or outside as a whole
+//   at(k0)         look at the tile at depth k0
+//   piece(i)       this thread's i-th piece of it, null: zeros
+//   element(i, e)  one of its 8 elements, where they are not aligned; null: zero
 template <class Source, bool kAsync>
 class Operand {
  public:
@@ -103,8 +107,8 @@ class Operand {
     CONVOY_UNROLL
     for (int i = 0; i < Layout::kCount; ++i) {
       const uint16_t* from = source_.piece(i);
-      cp_async<16>(tile + Layout::mine(i), from != nullptr ? from : source_.memory(),
-                   from != nullptr ? 16 : 0);
+      cp_async<16, Source::kThroughL1>(tile + Layout::mine(i), from != nullptr ? from : source_.memory(),
+                                       from != nullptr ? 16 : 0);
     }
   }
   __device__ void fetch(int k0) {
@@ -223,6 +227,31 @@ __device__ void run(A& a, B& b, int first, int end, uint4* ring, Sums<Tile, kRow
     }
   }
   __syncthreads();
+}
+
+// The block's sums to to[blockIdx.y, rows, columns].
+template <class Tile, bool kRowSums>
+__device__ void store_sums(float* to, const TileStart<Tile::kRows, Tile::kColumns>& start, int rows,
+                           int columns, bool add, const Sums<Tile, kRowSums>& sums) {
+  using S = Sums<Tile, kRowSums>;
+  CONVOY_UNROLL
+  for (int m = 0; m < S::kDown; ++m) CONVOY_UNROLL
+  for (int i = 0; i < 4; i += 2) {
+    const int row = start.row + S::row(m, i);
+    if (row >= rows) continue;
+    float* line = to + (int64_t{blockIdx.y} * rows + row) * columns;
+    CONVOY_UNROLL
+    for (int n = 0; n < S::kAcross; ++n) {
+      const int column = start.column + S::column(n, 0);
+      const float left = sums.v[m][n][i], right = sums.v[m][n][i + 1];
+      if (column + 1 < columns && !add && reinterpret_cast<uintptr_t>(line + column) % 8 == 0) {
+        *reinterpret_cast<float2*>(line + column) = make_float2(left, right);
+        continue;
+      }
+      if (column < columns) line[column] = add ? line[column] + left : left;
+      if (column + 1 < columns) line[column + 1] = add ? line[column + 1] + right : right;
+    }
+  }
 }
 
 }  // namespace convoy::cuda::mma

@@ -11,6 +11,7 @@ template <class T, int kLines>
 class GradientRows {
  public:
   using Layout = Wide<kLines>;
+  static constexpr bool kThroughL1 = false;
   const bool aligned;
 
   __device__ GradientRows(const Gradient<T>& p, int row)
@@ -33,6 +34,7 @@ template <class T, int kLines>
 class ImageColumns {
  public:
   using Layout = Wide<kLines>;
+  static constexpr bool kThroughL1 = true;  // neighbouring taps see the same pixels
   const bool aligned;
 
   __device__ ImageColumns(const Gradient<T>& p, int column)
@@ -62,33 +64,6 @@ class ImageColumns {
 };
 
 template <class T, class Tile>
-__device__ void store(const Gradient<T>& p, const TileStart<Tile::kRows, Tile::kColumns>& start,
-                      const Sums<Tile, true>& sums, bool row_sums) {
-  using S = Sums<Tile, true>;
-  const auto put = [&](float* to, float v) { *to = p.add ? *to + v : v; };
-  CONVOY_UNROLL
-  for (int m = 0; m < S::kDown; ++m) CONVOY_UNROLL
-  for (int i = 0; i < 4; i += 2) {
-    const int row = start.row + S::row(m, i);
-    if (row >= p.rows) continue;
-    const int64_t line = int64_t{blockIdx.y} * p.rows + row;
-    if (row_sums && threadIdx.x % 4 == 0) put(p.db + line, sums.rows[m][i]);
-    CONVOY_UNROLL
-    for (int n = 0; n < S::kAcross; ++n) {
-      const int column = start.column + S::column(n, 0);
-      float* to = p.dw + line * p.columns + column;
-      const float left = sums.v[m][n][i], right = sums.v[m][n][i + 1];
-      if (column + 1 < p.columns && !p.add && reinterpret_cast<uintptr_t>(to) % 8 == 0) {
-        *reinterpret_cast<float2*>(to) = make_float2(left, right);
-        continue;
-      }
-      if (column < p.columns) put(to, left);
-      if (column + 1 < p.columns) put(to + 1, right);
-    }
-  }
-}
-
-template <class T, class Tile>
 __global__ void __launch_bounds__(kThreads, Tile::kBlocks) gradient_kernel(const Gradient<T> p) {
   if constexpr (kHasProducts<T, Tile::kAsync>) {
     CONVOY_DYNAMIC_SHARED(uint4, ring);
@@ -100,7 +75,16 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks) gradient_kernel(const
     const int64_t first = int64_t{blockIdx.y} * p.chunk, end = first + p.chunk;
     run<T, Tile>(a, b, static_cast<int>(first), static_cast<int>(end < p.depth ? end : p.depth), ring, sums,
                  row_sums);
-    store<T, Tile>(p, start, sums, row_sums);
+    store_sums(p.dw, start, p.rows, p.columns, p.add, sums);
+    if (!row_sums || threadIdx.x % 4 != 0) return;
+    CONVOY_UNROLL
+    for (int m = 0; m < Sums<Tile, true>::kDown; ++m) CONVOY_UNROLL
+    for (int i = 0; i < 4; i += 2) {
+      const int row = start.row + Sums<Tile, true>::row(m, i);
+      if (row >= p.rows) continue;
+      float* to = p.db + int64_t{blockIdx.y} * p.rows + row;
+      *to = p.add ? *to + sums.rows[m][i] : sums.rows[m][i];
+    }
   }
 }
 

@@ -95,44 +95,50 @@ class GradientLoads {
 
 // Four neighbours of a row of the result, of which `count` exist.
 template <class T>
-__device__ void finish(const Correlation<T>& p, int64_t row, int column, int count, const float (&sums)[4]) {
-  T* to = p.result + row + column;
-  T values[4];
+struct alignas(4 * sizeof(T)) Four {
+  T v[4];
+};
+template <class T>
+__device__ void store(T* to, const Four<T>& values, int count) {
+  if (count >= 4 && reinterpret_cast<uintptr_t>(to) % sizeof(values) == 0) {
+    *reinterpret_cast<Four<T>*>(to) = values;
+    return;
+  }
   CONVOY_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    float v = sums[i];
-    if (p.bias != nullptr && i < count) v += p.bias[column + i];
-    if (p.relu && v < 0) v = 0;
-    if (p.mask != nullptr && i < count && static_cast<float>(p.mask[row + column + i]) <= 0) v = 0;
-    values[i] = T(v);
-  }
-  struct alignas(4 * sizeof(T)) Four {
-    T v[4];
-  };
-  if (count == 4 && reinterpret_cast<uintptr_t>(to) % sizeof(Four) == 0) {
-    *reinterpret_cast<Four*>(to) = {values[0], values[1], values[2], values[3]};
-  } else {
-    CONVOY_UNROLL
-    for (int i = 0; i < 4; ++i)
-      if (i < count) to[i] = values[i];
-  }
+  for (int i = 0; i < 4; ++i)
+    if (i < count) to[i] = values.v[i];
 }
 template <class T>
-__device__ int64_t row_start(const Correlation<T>& p, int row) {
-  return p.result_row(row);
+__device__ void finish(const Correlation<T>& p, int row, int column, const float (&sums)[4]) {
+  const int count = p.columns - column;
+  if (p.parts != nullptr) {
+    const int64_t at = (int64_t{blockIdx.y} * p.rows + row) * p.columns + column;
+    return store(p.parts + at, {sums[0], sums[1], sums[2], sums[3]}, count);
+  }
+  const int64_t at = p.result_row(row) + column;
+  Four<T> values;
+  CONVOY_UNROLL
+  for (int i = 0; i < 4; ++i) values.v[i] = i < count ? p.finish(sums[i], column + i, at + i) : T(0.0f);
+  store(p.result + at, values, count);
+}
+template <class T>
+__device__ void finish(const Gradient<T>& p, int row, int column, const float (&sums)[4]) {
+  float* to = p.dw + (int64_t{blockIdx.y} * p.rows + row) * p.columns + column;
+  CONVOY_UNROLL
+  for (int i = 0; i < 4; ++i)
+    if (column + i < p.columns) to[i] = p.add ? to[i] + sums[i] : sums[i];
 }
 
 template <class T>
-__device__ void finish(const Gradient<T>& p, int64_t row, int column, int count, const float (&sums)[4]) {
-  float* to = p.dw + row + column;
-  CONVOY_UNROLL
-  for (int i = 0; i < 4; ++i)
-    if (i < count) to[i] = p.add ? to[i] + sums[i] : sums[i];
+__device__ bool pools(const Correlation<T>& p) {
+  return p.pool_index != nullptr && p.parts == nullptr;
 }
 template <class T>
-__device__ int64_t row_start(const Gradient<T>& p, int row) {
-  return (int64_t{blockIdx.y} * p.rows + row) * p.columns;
+__device__ bool pools(const Gradient<T>&) {
+  return false;
 }
+template <class T, class Sum>
+__device__ void finish_window(const Gradient<T>&, int, int, const Sum&) {}
 
 template <class T>
 __device__ bool sums_rows(const Correlation<T>&) {
@@ -204,16 +210,28 @@ __global__ void __launch_bounds__(kThreads, 2) simt_kernel(const typename Loads:
     __syncthreads();
   }
 
+  if (pools(p)) {  // a thread's four rows are a window
+    CONVOY_UNROLL
+    for (int i = 0; i < kEach; i += 4) {
+      const int row = start.row + 4 * ty + i / 4 * 64;
+      CONVOY_UNROLL
+      for (int j = 0; j < kEach; ++j) {
+        const int column = start.column + 4 * tx + j % 4 + j / 4 * 64;
+        if (row < p.rows && column < p.columns)
+          finish_window(p, row / 4, column, [&](int t) { return sums[i + t][j]; });
+      }
+    }
+    return;
+  }
   CONVOY_UNROLL
   for (int i = 0; i < kEach; ++i) {
     const int row = start.row + 4 * ty + i % 4 + i / 4 * 64;
     if (row >= p.rows) continue;
-    const int64_t at = row_start(p, row);
     CONVOY_UNROLL
     for (int g = 0; g < kGroups; ++g) {
-      const int column = start.column + 4 * tx + 64 * g, left = p.columns - column;
+      const int column = start.column + 4 * tx + 64 * g;
       const float four[4] = {sums[i][4 * g], sums[i][4 * g + 1], sums[i][4 * g + 2], sums[i][4 * g + 3]};
-      if (left > 0) finish(p, at, column, left < 4 ? left : 4, four);
+      if (column < p.columns) finish(p, row, column, four);
     }
     if (rows_too && tx == 0) finish_row(p, row, row_sums[i]);
   }

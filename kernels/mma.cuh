@@ -3,8 +3,8 @@
 // mma.m16n8k*".
 //
 // All lanes of a warp call the functions below that end in "matrix" or begin with "mma" or "wmma", together.
-//   cp_async<bytes>      global to shared, 4, 8 or 16 bytes, of which source_bytes are read and the rest is
-//                        zero; without the instruction (before sm_80) an ordinary copy, done at once
+//   cp_async<bytes, l1>  global to shared, 4, 8 or 16 bytes, of which source_bytes are read and the rest is
+//                        zero; through L1 (what is read again soon) or, 16 bytes, past it (the default); without the instruction (before sm_80) an ordinary copy, done at once
 //   ldmatrix             kCount 8x8 matrices of 16-bit elements: lane 8i + r gives the address of row r of
 //                        matrix i (16 bytes, aligned); register i of lane l holds row l / 4, columns 2(l % 4)
 //                        and the next
@@ -43,14 +43,15 @@ CONVOY_DEVICE void barrier_arrive(int id, int threads) {
 }
 
 // ---- Asynchronous copies.
-template <int kBytes>
+template <int kBytes, bool kThroughL1 = kBytes != 16>
 CONVOY_DEVICE void cp_async(void* to, const void* from, int source_bytes = kBytes) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "what cp.async copies");
+  static_assert(kThroughL1 || kBytes == 16, "only 16 bytes go past L1");
 #if defined(CONVOY_EMULATED)
   emulator::async_copy(to, from, kBytes, static_cast<unsigned>(source_bytes), emulator::code_here());
 #elif CONVOY_ARCH >= 800
   const auto shared = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-  if constexpr (kBytes == 16) {  // past L1: a tile is read once by its block
+  if constexpr (!kThroughL1) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(source_bytes)
                  : "memory");
   } else {

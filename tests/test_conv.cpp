@@ -209,13 +209,9 @@ void test_fused_pool(const ConvShape& s, const Array& x, const Array& w) {
   if (s.P() < 2 || s.Q() < 2) return;
   const Array bias = numbers({s.K}, true, 5, 3);
   const Shape pooled_shape{s.N, s.P() / 2, s.Q() / 2, s.K};
-  Array y(DType::kF32, pooled_shape), index(DType::kU8, pooled_shape);
+  Array y(test_dtype(), pooled_shape), index(DType::kU8, pooled_shape);
   for (const bool with_relu : {false, true}) {
-    ConvForward a{s, x.view(), w.view(), {bias.view(), with_relu}, y.view(), index.view()};
-    bool supported = true;
-    for_every_table(
-        [&](Exec& ex) { supported = supported && ex.backend->conv_forward_query(a, 1).supported; });
-    if (!supported) continue;
+    const ConvForward a{s, x.view(), w.view(), {bias.view(), with_relu}, y.view(), index.view()};
     Want pooled, places;
     pool_want(s, forward_want(s, products(s, s.y(), x, w, 0), &bias, with_relu, true), pooled, places);
     check_everywhere(name("conv_forward pooled", s) + (with_relu ? " relu" : ""),
@@ -289,13 +285,59 @@ TEST(Conv, ForwardRounding) {
       false, [](const ConvShape& s) { test_forward(s, Operands(s, false).x, Operands(s, false).w, false); });
 }
 TEST(Conv, FusedPoolExact) {
-  for (const ConvShape& s : kShapes) {
+  const auto test = [](const ConvShape& s) {
     // Few values: most windows hold ties.
-    const Array x = whole_numbers(s.x(), 1, 1), w = whole_numbers(s.w(), 1, 2);
+    const Array x = operand(s.x(), true, 1, 1), w = operand(s.w(), true, 1, 2);
     test_fused_pool(s, x, w);
-    if (x.count() > 0) x[x.count() / 2] = NAN;
+    if (x.count() > 0) x.set(x.count() / 2, NAN);
     test_fused_pool(s, x, w);
+  };
+  for_every(DType::kF32, kShapes, 4, test);
+  for (const DType half : {DType::kBF16, DType::kF16}) {
+    for_every(half, kAligned, 0.5, test);
+    for_every(half, kGathered, 1, test);
   }
+}
+// Operands that are aligned to no more than their elements give what others give.
+TEST(Conv, UnalignedExact) {
+  const auto test = [](const ConvShape& s) {
+    const Operands o(s, true);
+    // The same one element further on.
+    const auto moved = [](const Array& a) {
+      Array to(test_dtype(), {a.count() + 1});
+      for (int64_t i = 0; i < a.count(); ++i) to.set(i + 1, a.value(i));
+      return to;
+    };
+    const auto view = [](const Array& a, const Shape& shape) {
+      const View v = a.view();
+      return View(v.data + dtype_bytes(v.dtype), v.dtype, shape);
+    };
+    const Array x = moved(o.x), w = moved(o.w), dy = moved(o.dy);
+    const Array y(test_dtype(), s.y()), dx(test_dtype(), s.x()), dw(DType::kF32, s.w());
+    const Array y1 = moved(y), dx1 = moved(dx), dw1(DType::kF32, {dw.count() + 1});
+    for_every_table([&](Exec& ex) {
+      CONVOY_INVOKE(ex, conv_forward, ConvForward{s, o.x.view(), o.w.view(), {}, y.view(), {}});
+      CONVOY_INVOKE(ex, conv_backward_data,
+                    ConvBackwardData{s, o.dy.view(), o.w.view(), dx.view(), o.x.view()});
+      CONVOY_INVOKE(ex, conv_backward_weights,
+                    ConvBackwardWeights{s, o.x.view(), o.dy.view(), dw.view(), {}, true});
+      CONVOY_INVOKE(ex, conv_forward,
+                    ConvForward{s, view(x, s.x()), view(w, s.w()), {}, view(y1, s.y()), {}});
+      CONVOY_INVOKE(ex, conv_backward_data,
+                    ConvBackwardData{s, view(dy, s.y()), view(w, s.w()), view(dx1, s.x()), view(x, s.x())});
+      CONVOY_INVOKE(ex, conv_backward_weights,
+                    ConvBackwardWeights{s, view(x, s.x()), view(dy, s.y()), view(dw1, s.w()), {}, true});
+      const auto same = [&](const char* what, const Array& want, const Array& got) {
+        for (int64_t i = 0; i < want.count(); ++i)
+          ASSERT_EQ(want.value(i), got.value(i + 1)) << ex.backend->name << " " << name(what, s) << " " << i;
+      };
+      same("y", y, y1);
+      same("dx", dx, dx1);
+      same("dw", dw, dw1);
+    });
+  };
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
+    for_every(dtype, {{1, 5, 6, 16, 8, 3, 3, 1, 1, 1, 1}}, 0, test);
 }
 TEST(Conv, BackwardDataExact) {
   for_every_shape(true, [](const ConvShape& s) {
