@@ -21,6 +21,9 @@ inline const Backend& team_backend() {
 // How workers of the tests' backend exchange: every way that there is.
 inline std::vector<std::string> team_transports() {
   if (!reference::is_cuda(team_backend())) return {"threads"};
+#ifdef CONVOY_TEST_EMULATED
+  setenv("CONVOY_NCCL", CONVOY_TEST_NCCL, 1);
+#endif
   return find_cuda()->emulated ? std::vector<std::string>{"local", "nccl"} : std::vector<std::string>{"local"};
 }
 
