@@ -239,6 +239,10 @@ inline Array as(DType dtype, const Array& a) {
   b.each([&](int64_t i) { return a.value(i); });
   return b;
 }
+// The elements of a behind the first `skip`, as `shape`: operands that lie at no multiple of 16 bytes.
+inline View behind(const Array& a, int64_t skip, const Shape& shape) {
+  return a.view().reshaped({a.count()}).slice_rows(skip, shape.count()).reshaped(shape);
+}
 // <a, b>, exact for whole numbers.
 inline double dot(const Array& a, const Array& b) {
   Sum s;

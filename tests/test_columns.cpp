@@ -108,6 +108,28 @@ TEST(Columns, SliceAndEmbed) {
   });
 }
 
+// Widths of whole vectors, at addresses that are not.
+TEST(Columns, AnyAlignment) {
+  for_every_dtype([](DType dtype) {
+    const Shape shape{5, 48}, part{5, 16};
+    const Array x = places({1 + shape.count()}, dtype);
+    Array y(dtype, {1 + part.count()}), whole(dtype, {1 + shape.count()});
+    Doubles own = {7}, embedded = {7};
+    for (int64_t i = 0; i < shape.count(); ++i) {
+      const bool mine = i % 48 >= 16 && i % 48 < 32;
+      if (mine) own.push_back(x.value(1 + i));
+      embedded.push_back(mine ? x.value(1 + i) : 0);
+    }
+    check_everywhere(
+        text("columns ", dtype_name(dtype), " unaligned"),
+        {{"y", &y, want(own), {7}}, {"x", &whole, want(embedded), {7}}}, [&](Exec& ex) {
+          const View columns_of = behind(y, 1, part);
+          CONVOY_INVOKE(ex, columns_slice, ColumnsSlice{behind(x, 1, shape), columns_of, 16});
+          CONVOY_INVOKE(ex, columns_embed, ColumnsEmbed{columns_of, behind(whole, 1, shape), 16});
+        });
+  });
+}
+
 TEST(Columns, Errors) {
   const Array x = places({4, 6}), wide = Array(DType::kF32, {4, 6}, 9), part = places({4, 2}),
               part5 = places({5, 2}), flat = places({24}), flat23 = places({23}), bytes(DType::kU8, {4, 6});

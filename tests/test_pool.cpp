@@ -117,6 +117,45 @@ TEST(MaxPool, NanGradientStaysWhereTheMaximumWas) {
   });
 }
 
+// Channels of whole vectors, at addresses that are not.
+TEST(MaxPool, AnyAlignment) {
+  for_every_dtype([](DType dtype) {
+    const PoolShape s{2, 5, 6, 16, 3, 3, 2, 2, 1, 1};
+    const Shape more_x{1 + s.x().count()}, more_y{1 + s.y().count()};
+    const Array x = as(dtype, whole_numbers(more_x, 50, 1)), dy = as(dtype, whole_numbers(more_y, 9, 2));
+    Array exact(dtype, s.x());
+    exact.each([&](int64_t i) { return x.value(1 + i); });
+    for (const int64_t skip : {0, 1}) {
+      Array y(dtype, more_y), index(DType::kU8, more_y), dx(dtype, more_x);
+      Want values, places, gradient;
+      std::vector<Sum> sums(static_cast<size_t>(s.x().count()));
+      const std::vector<Maximum> best = maxima(s, exact);
+      for (const Maximum& m : best) values.exact(m.value), places.exact(static_cast<double>(m.tap));
+      each_tap(s, [&](int64_t to, int64_t from, int64_t tap) {
+        if (best[static_cast<size_t>(from)].tap == tap)
+          sums[static_cast<size_t>(to)].add(dy.value(skip + from));
+      });
+      for (const Sum& sum : sums) gradient.exact(sum);
+      // One element is not the pool's: the first, or the last.
+      for (Want* w : {&values, &places, &gradient})
+        w->values.insert(skip ? w->values.begin() : w->values.end(), 7);
+      const auto sevens = [](const Array& a) { return Doubles(static_cast<size_t>(a.count()), 7); };
+      check_everywhere(
+          text("max_pool ", dtype_name(dtype), " behind ", skip),
+          {{"y", &y, values, sevens(y)},
+           {"index", &index, places, sevens(index)},
+           {"dx", &dx, stored(dtype, gradient), sevens(dx)}},
+          [&](Exec& ex) {
+            const View indices = behind(index, skip, s.y());
+            CONVOY_INVOKE(ex, max_pool_forward,
+                          MaxPoolForward{s, behind(x, 1, s.x()), behind(y, skip, s.y()), indices});
+            CONVOY_INVOKE(ex, max_pool_backward,
+                          MaxPoolBackward{s, indices, behind(dy, skip, s.y()), {}, behind(dx, skip, s.x())});
+          });
+    }
+  });
+}
+
 void test_average(const PoolShape& s, const Array& x, const Array& dy) {
   const DType dtype = x.dtype();
   Array y(dtype, s.y()), dx(dtype, s.x());
