@@ -139,7 +139,93 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (kBug != Bug::kExitWithoutWait && thread % 128 == 0) bulk_wait_read<0>();
 }
 
+template <HopperMistake kMistake>
+__global__ void __launch_bounds__(128, 1) square_kernel(const __grid_constant__ CUtensorMap a, float* y) {
+  using M = HopperMistake;
+  CONVOY_DYNAMIC_SHARED(unsigned char, memory);
+  CONVOY_SHARED(uint64_t, landed, [2]);
+  unsigned char* const tile = memory + (1024 - reinterpret_cast<uintptr_t>(memory) % 1024) % 1024;
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
+  if (thread == 0) {
+    mbarrier_init(&landed[0], 1);
+    mbarrier_init(&landed[1], 1);
+    if (kMistake == M::kTwoInits) mbarrier_init(&landed[1], 2);
+    fence_mbarrier_init();
+    if (kMistake == M::kBarrierOverwritten) landed[0] = 0;
+    mbarrier_arrive_expect(&landed[0], 64 * 128);
+    if (kMistake == M::kLeftover) mbarrier_arrive_expect(&landed[1], 16);
+    if (kMistake == M::kWrongRank) {
+      tma_load(tile, a, &landed[0], 0, 0, 0);
+    } else if (kMistake == M::kNotAMap) {
+      tma_load(tile, CUtensorMap{}, &landed[0], 0, 0);
+    } else if (kMistake != M::kUnwrittenOperand) {
+      tma_load(tile, a, &landed[0], 0, 0);
+    }
+  }
+  __syncthreads();
+  if (kMistake == M::kNobodyWaits) return;
+  if (kMistake != M::kUnwrittenOperand) mbarrier_wait(&landed[0], 0);
+  if (kMistake == M::kUnfencedOperand) {
+    if (thread == 0) tile[5] = 0;
+    __syncthreads();
+  }
+  if (kMistake == M::kThreeWarps && warp == 3) return;
+
+  float d[32];
+  const unsigned char* const start = tile + (kMistake == M::kDescriptorStart     ? 128
+                                             : kMistake == M::kDescriptorOutside ? 2048
+                                                                                 : 0);
+  const uint64_t m = wgmma_matrix(start, 0, 1024, Swizzle::k128),
+                 other = wgmma_matrix(start + 32, 0, 1024, Swizzle::k128);
+  wgmma_fence();
+  wgmma<64, bf16, Major::kK, Major::kK>(d, kMistake == M::kWarpsDisagree && warp == 1 ? other : m, m, false);
+  wgmma_commit();
+  if (kMistake == M::kNoWgmmaWait) return;
+  if (kMistake == M::kAccumulatorWritten) d[3] = 1;
+  wgmma_wait<0>();
+  wgmma_hold(d);
+#pragma unroll
+  for (int i = 0; i < 32; ++i) {
+    y[(warp * 16 + lane / 4 + i / 2 % 2 * 8) * 64 + i / 4 * 8 + lane % 4 * 2 + i % 2] = d[i];
+  }
+}
+
 }  // namespace
+
+void square(HopperMistake mistake, const bf16* a, float* y) {
+  const cuuint64_t rows = mistake == HopperMistake::kOutsideOfTensor ? 65 : 64;
+  const CUtensorMap map = cuda::tiled_map<bf16, 2>(a, {64, rows}, {rows == 65 ? 144u : 128u}, {64, 64},
+                                                   CU_TENSOR_MAP_SWIZZLE_128B);
+  const auto launch = [&](auto kernel) { CONVOY_LAUNCH(kernel, 1, 128, 64 * 128 + 1024, nullptr, map, y); };
+#if defined(CONVOY_EMULATED)
+#define CONVOY_MISTAKE(name) \
+  case HopperMistake::name:  \
+    return launch(square_kernel<HopperMistake::name>);
+  switch (mistake) {
+    CONVOY_MISTAKE(kLeftover)
+    CONVOY_MISTAKE(kNobodyWaits)
+    CONVOY_MISTAKE(kBarrierOverwritten)
+    CONVOY_MISTAKE(kTwoInits)
+    CONVOY_MISTAKE(kWrongRank)
+    CONVOY_MISTAKE(kNotAMap)
+    CONVOY_MISTAKE(kUnfencedOperand)
+    CONVOY_MISTAKE(kUnwrittenOperand)
+    CONVOY_MISTAKE(kDescriptorStart)
+    CONVOY_MISTAKE(kDescriptorOutside)
+    CONVOY_MISTAKE(kWarpsDisagree)
+    CONVOY_MISTAKE(kThreeWarps)
+    CONVOY_MISTAKE(kAccumulatorWritten)
+    CONVOY_MISTAKE(kNoWgmmaWait)
+    case HopperMistake::kOutsideOfTensor:
+    case HopperMistake::kNone:
+      break;
+  }
+#undef CONVOY_MISTAKE
+#else
+  CONVOY_CHECK(mistake == HopperMistake::kNone, "mistakes are for the emulator");
+#endif
+  launch(square_kernel<HopperMistake::kNone>);
+}
 
 void convolve(HopperBug bug, bool polling, const Convolution& c, const bf16* x, const bf16* w, bf16* y) {
   const auto u = [](int v) { return static_cast<cuuint64_t>(v); };

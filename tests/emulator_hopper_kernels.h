@@ -26,6 +26,28 @@ enum class HopperBug {
   kExtraArrival,     // more arrivals than the mbarrier's count
 };
 
+// The same for one box and one product.
+enum class HopperMistake {
+  kNone,
+  kLeftover,            // the block exits while an mbarrier expects bytes
+  kNobodyWaits,         // the block exits while a copy is under way
+  kBarrierOverwritten,  // an mbarrier is used as ordinary memory
+  kTwoInits,            // an mbarrier is initialised again without mbarrier_inval
+  kWrongRank,           // three coordinates for a map of rank 2
+  kNotAMap,             // a map that the driver did not make
+  kOutsideOfTensor,     // a map of more memory than there is
+  kUnfencedOperand,     // an operand that threads wrote, without fence_proxy_async
+  kUnwrittenOperand,    // an operand that nobody wrote
+  kDescriptorStart,     // a descriptor that starts within the swizzle's pattern
+  kDescriptorOutside,   // a descriptor of memory behind the array
+  kWarpsDisagree,       // one warp multiplies something else
+  kThreeWarps,          // one warp does not multiply
+  kAccumulatorWritten,  // before wgmma_wait
+  kNoWgmmaWait,         // the block exits
+};
+// y[64,64] = a[64,64] a transposed, f32; of the first 16 columns of a.
+void square(HopperMistake mistake, const __nv_bfloat16* a, float* y);
+
 struct Convolution {
   int images, height, width, channels;  // channels: a multiple of 64
   int filters, extent;                  // filters: a multiple of 8; extent: of the filter, in both directions

@@ -94,10 +94,13 @@ void expect_bug(Bug bug, const std::vector<std::string>& parts) {
 constexpr const char* kKernels = "emulator_hopper_kernels.cu:";
 
 TEST(EmulatorHopper, SkippedWait) {
-  expect_bug(Bug::kNoFullWait,
-             {"unfinished bulk copy|uninitialised shared memory", "makes a wgmma that reads", kKernels});
+  // What is not instrumented does not show that nobody wrote yet: there the copy comes too late for the wgmma.
+  const bool instrumented = emulator::instrumented();
+  const std::string report = instrumented ? "unfinished bulk copy|uninitialised shared memory"
+                                          : "unfinished bulk copy|unfinished wgmma|race on shared memory";
+  expect_bug(Bug::kNoFullWait, {report, instrumented ? "makes a wgmma that reads" : "makes a", kKernels});
   // It waits for the phase after the first where that is complete already.
-  expect_bug(Bug::kConsumerParity, {"unfinished bulk copy|uninitialised shared memory|deadlock", kKernels});
+  expect_bug(Bug::kConsumerParity, {report + "|deadlock", kKernels});
 }
 TEST(EmulatorHopper, StageReleasedEarly) {
   expect_bug(Bug::kReleasedEarly,
@@ -139,6 +142,74 @@ TEST(EmulatorHopper, ArrivalsAreCounted) {
              {"more arrivals than its count of 1: thread", "still expects 24576 bytes", kKernels});
 }
 
+// ---- One box, one product.
+
+std::vector<float> squared(HopperMistake mistake) {
+  const Device<bf16> a(wholes<bf16>(64 * 64, 7));
+  const Device<float> y(64 * 64);
+  square(mistake, a.get(), y.get());
+  return cudaDeviceSynchronize() == cudaSuccess ? y.host() : std::vector<float>();
+}
+
+TEST(EmulatorHopper, ProductIsExact) {
+  const std::vector<float> a = wholes(64 * 64, 7);
+  std::vector<float> want(64 * 64);
+  for (int i = 0; i < 64 * 64; ++i) {
+    for (int k = 0; k < 16; ++k) want[i] += a[i / 64 * 64 + k] * a[i % 64 * 64 + k];
+  }
+  every_way([&] { EXPECT_EQ(squared(HopperMistake::kNone), want); });
+}
+
+void expect_mistake(HopperMistake mistake, const std::vector<std::string>& parts) {
+  const emulator::Options before = emulator::options();
+  for (const uint64_t seed : {0, 1, 2}) {
+    for (const bool late : {false, true}) {
+      SCOPED_TRACE("mistake " + std::to_string(static_cast<int>(mistake)) + " seed " + std::to_string(seed) +
+                   (late ? " late" : ""));
+      emulator::options().seed = seed;
+      emulator::options().late = late;
+      expect_report(parts, [&] { squared(mistake); });
+    }
+  }
+  emulator::options() = before;
+}
+
+TEST(EmulatorHopper, MistakesWithMbarriers) {
+  using M = HopperMistake;
+  expect_mistake(M::kLeftover,
+                 {"the block exits while mbarrier landed (16 bytes) at byte 8", "expects 16 more bytes"});
+  expect_mistake(M::kNobodyWaits,
+                 {"the block exits|expects", "nobody has waited for the bulk copy made at|8192 more bytes"});
+  expect_mistake(M::kBarrierOverwritten, {"overwritten: mbarrier landed (16 bytes) at byte 0", kKernels});
+  expect_mistake(M::kTwoInits, {"mbarrier initialised twice", kKernels});
+}
+TEST(EmulatorHopper, MistakesWithCopies) {
+  using M = HopperMistake;
+  expect_mistake(M::kWrongRank, {"3 coordinates for a tensor map of rank 2", kKernels});
+  expect_mistake(M::kNotAMap, {"not a tensor map that the driver made", kKernels});
+  expect_mistake(M::kOutsideOfTensor, {"device memory overrun", "of an allocation of 8192 bytes", kKernels});
+}
+TEST(EmulatorHopper, MistakesWithOperands) {
+  using M = HopperMistake;
+  if (emulator::instrumented()) {
+    expect_mistake(M::kUnfencedOperand,
+                   {"missing fence_proxy_async: ", "makes a wgmma that reads", kKernels});
+    expect_mistake(M::kUnwrittenOperand,
+                   {"uninitialised shared memory", "makes a wgmma that reads", kKernels});
+  }
+  expect_mistake(M::kDescriptorStart,
+                 {"wgmma's descriptor of b: the start is not where the swizzle", kKernels});
+  expect_mistake(M::kDescriptorOutside,
+                 {"shared memory overrun|uninitialised shared memory", "makes a wgmma that reads", kKernels});
+}
+TEST(EmulatorHopper, MistakesWithWarpgroups) {
+  using M = HopperMistake;
+  expect_mistake(M::kWarpsDisagree, {"wgmma's threads disagree", kKernels});
+  expect_mistake(M::kThreeWarps, {"deadlock", "threads 0-95: waiting at wgmma_wait", kKernels});
+  expect_mistake(M::kAccumulatorWritten, {"accumulators of an unfinished wgmma written: thread", kKernels});
+  expect_mistake(M::kNoWgmmaWait, {"exits without waiting for its wgmma"});
+}
+
 // ---- The driver's limits (cuda.h): each broken alone.
 
 struct Tiled {
@@ -175,7 +246,6 @@ TEST(EmulatorHopper, TiledMapsKeepTheDriversLimits) {
   EXPECT_FALSE(accepts([](Tiled& t) { t.shift = 8; }));
   EXPECT_FALSE(accepts([](Tiled& t) { t.rank = 0; }));
   EXPECT_FALSE(accepts([](Tiled& t) { t.rank = 6; }));
-  EXPECT_FALSE(accepts([](Tiled& t) { t.type = static_cast<CUtensorMapDataType>(99); }));
   EXPECT_FALSE(accepts([](Tiled& t) { t.dims[1] = 0; }));
   EXPECT_FALSE(accepts([](Tiled& t) { t.dims[2] = (uint64_t{1} << 32) + 1; }));
   EXPECT_FALSE(accepts([](Tiled& t) { t.strides[0] = 136; }));

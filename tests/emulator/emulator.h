@@ -10,7 +10,8 @@
 //   always                  barriers that not every thread reaches, reached at different lines, or used with
 //                           two thread counts; warp collectives whose lanes disagree or have exited;
 //                           deadlock; writes into the red zones around shared arrays; misuse and
-//                           misalignment of atomics, cp.async, ldmatrix, stmatrix, wmma
+//                           misalignment of atomics, cp.async, ldmatrix, stmatrix, wmma; of mbarriers, bulk
+//                           copies, tensor maps, wgmma (hopper.h says what)
 //   instrumented kernels    races on shared memory (a write and another access, by two threads, that no
 //                           barrier orders; only barriers and __syncwarp order memory, shuffles do not);
 //                           accesses of shared bytes that a cp.async still writes; reads of shared or device
@@ -23,7 +24,8 @@
 //
 // Where hardware is free to choose, so is the emulator:
 //   seed   0: warps and blocks in order; else their order, and that of the lanes, is drawn from the seed
-//   late   false: asynchronous work (cp.async, streams) is done at once; true: as late as the program allows
+//   late   false: asynchronous work (cp.async, bulk copies, wgmma, streams) is done at once; true: as late as the
+//          program allows
 // Shared memory starts as 0xff bytes (NaN in every float type) for each block, and so does device memory.
 //
 // What it cannot show: time, registers, bank conflicts, whether the inline assembly says what its twin does,

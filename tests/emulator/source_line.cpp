@@ -59,8 +59,13 @@ std::string first_of_kernel(const std::vector<std::string>& frames) {
 }  // namespace
 
 std::string name_of_function(const void* function, const char* otherwise) {
-  const auto lines = look_up("-f -C", reinterpret_cast<uintptr_t>(function) - program_base());
-  return lines.empty() || lines[0] == "??" ? otherwise : lines[0];
+  static std::map<const void*, std::string> known;  // every look-up starts addr2line
+  std::string& name = known[function];
+  if (name.empty()) {
+    const auto lines = look_up("-f -C", reinterpret_cast<uintptr_t>(function) - program_base());
+    name = lines.empty() || lines[0] == "??" ? otherwise : lines[0];
+  }
+  return name;
 }
 
 std::string name_of_code(const void* code) {

@@ -244,7 +244,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function
   if (!std::strcmp(symbol, "cuTensorMapEncodeIm2col"))
     *function = reinterpret_cast<void*>(&cuTensorMapEncodeIm2col);
   if (found) *found = *function ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
-  return result(*function ? cudaSuccess : cudaErrorInvalidValue);
+  return result(cudaSuccess);
 }
 
 cudaError_t emulator_set_shared_limit(const void* function, int bytes) {
