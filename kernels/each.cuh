@@ -96,7 +96,7 @@ void map(const Exec& ex, int64_t count, Y* y, const F& f, const X*... x) {
 
 // y = f(operands...), all of one type and shape.
 struct Operand {
-  const In& view;
+  In view;
   const char* name;
 };
 template <class F, class... Operands>
