@@ -78,6 +78,7 @@ void rewrites(Communicator& comm, Exec& exec) {
   const Blocks blocks(static_cast<size_t>(world), kCount);
   std::vector<std::unique_ptr<Buffer<float>>> gathered, sums, received;
   Buffer<float> x(exec, kCount), y(exec, kCount);
+  const std::vector<float> zeros(kCount);
   for (int round = 0; round < kRounds; ++round) {
     const auto given = comm_tests::values<float>(rank, 0, kCount, round);
     exec.backend->copy(exec, x.data(), given.data(), kCount * 4);
@@ -92,6 +93,7 @@ void rewrites(Communicator& comm, Exec& exec) {
     const View got(received.back()->data(), {kCount});
     if (rank == 0) comm.send(exec, {}, In(y.data(), Shape{kCount}), 1);
     if (rank == 1) comm.recv(exec, {}, got, 0);
+    exec.backend->copy(exec, y.data(), zeros.data(), kCount * 4);
   }
   for (int round = 0; round < kRounds; ++round) {
     const auto at = static_cast<size_t>(round);
