@@ -11,7 +11,6 @@ template <class T, int kLines>
 class ImageLines {
  public:
   using Layout = Deep<kLines>;
-  static constexpr bool kThroughL1 = true;  // neighbouring taps see the same pixels
   const bool aligned;
 
   __device__ ImageLines(const Correlation<T>& p, int row) : aligned(p.image_aligned), p_(p) {
@@ -45,7 +44,6 @@ template <class T, int kLines>
 class FilterLines {
  public:
   using Layout = Deep<kLines>;
-  static constexpr bool kThroughL1 = false;
   const bool aligned;
 
   __device__ FilterLines(const Correlation<T>& p, int column)
@@ -68,7 +66,6 @@ template <class T, int kLines>
 class FilterColumns {
  public:
   using Layout = Wide<kLines>;
-  static constexpr bool kThroughL1 = false;
   const bool aligned;
 
   __device__ FilterColumns(const Correlation<T>& p, int column)
@@ -171,8 +168,8 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks) correlation_kernel(co
     using Filters =
         std::conditional_t<kBackward, FilterColumns<T, Tile::kColumns>, FilterLines<T, Tile::kColumns>>;
     const TileStart<Tile::kRows, Tile::kColumns> start(p.columns);
-    Operand<ImageLines<T, Tile::kRows>, Tile::kAsync> a(p, start.row);
-    Operand<Filters, Tile::kAsync> b(p, start.column);
+    Operand<ImageLines<T, Tile::kRows>, Tile::kAsync, Reuse::kSoon> a(p, start.row);
+    Operand<Filters, Tile::kAsync, Reuse::kLate> b(p, start.column);
     Sums<Tile, false> sums;
     const int64_t first = int64_t{blockIdx.y} * p.chunk, end = first + p.chunk;
     run<T, Tile>(a, b, static_cast<int>(first), static_cast<int>(end < p.depth ? end : p.depth), ring, sums,

@@ -88,14 +88,16 @@ __device__ uint4 gather(const Element& element) {
   return {words[0], words[1], words[2], words[3]};
 }
 
+// Whether a block reads memory of the operand again soon (neighbouring taps see the same pixels): then through L1.
+enum class Reuse { kSoon, kLate };
+
 // One operand's tiles on their way to shared memory. Its Source has
 //   Layout         Deep or Wide
-//   kThroughL1     what is read is read again soon
 //   aligned        its pieces are 16 aligned bytes of memory, inside of the operand or outside as a whole
 //   at(k0)         look at the tile at depth k0
 //   piece(i)       this thread's i-th piece of it, null: zeros
 //   element(i, e)  one of its 8 elements, where they are not aligned; null: zero
-template <class Source, bool kAsync>
+template <class Source, bool kAsync, Reuse kReuse>
 class Operand {
  public:
   using Layout = typename Source::Layout;
@@ -107,8 +109,8 @@ class Operand {
     CONVOY_UNROLL
     for (int i = 0; i < Layout::kCount; ++i) {
       const uint16_t* from = source_.piece(i);
-      cp_async<16, Source::kThroughL1>(tile + Layout::mine(i), from != nullptr ? from : source_.memory(),
-                                       from != nullptr ? 16 : 0);
+      cp_async<16, kReuse == Reuse::kSoon>(tile + Layout::mine(i), from != nullptr ? from : source_.memory(),
+                                           from != nullptr ? 16 : 0);
     }
   }
   __device__ void fetch(int k0) {

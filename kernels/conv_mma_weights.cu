@@ -11,7 +11,6 @@ template <class T, int kLines>
 class GradientRows {
  public:
   using Layout = Wide<kLines>;
-  static constexpr bool kThroughL1 = false;
   const bool aligned;
 
   __device__ GradientRows(const Gradient<T>& p, int row)
@@ -34,7 +33,6 @@ template <class T, int kLines>
 class ImageColumns {
  public:
   using Layout = Wide<kLines>;
-  static constexpr bool kThroughL1 = true;  // neighbouring taps see the same pixels
   const bool aligned;
 
   __device__ ImageColumns(const Gradient<T>& p, int column)
@@ -68,8 +66,8 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks) gradient_kernel(const
   if constexpr (kHasProducts<T, Tile::kAsync>) {
     CONVOY_DYNAMIC_SHARED(uint4, ring);
     const TileStart<Tile::kRows, Tile::kColumns> start(p.columns);
-    Operand<GradientRows<T, Tile::kRows>, Tile::kAsync> a(p, start.row);
-    Operand<ImageColumns<T, Tile::kColumns>, Tile::kAsync> b(p, start.column);
+    Operand<GradientRows<T, Tile::kRows>, Tile::kAsync, Reuse::kLate> a(p, start.row);
+    Operand<ImageColumns<T, Tile::kColumns>, Tile::kAsync, Reuse::kSoon> b(p, start.column);
     Sums<Tile, true> sums;
     const bool row_sums = p.db != nullptr && start.column == 0 && threadIdx.x / 32 / Tile::kWarpsDown == 0;
     const int64_t first = int64_t{blockIdx.y} * p.chunk, end = first + p.chunk;

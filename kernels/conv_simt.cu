@@ -30,8 +30,12 @@ class CorrelationLoads {
   using Problem = Correlation<T>;
   using At = Place<kTile>;
 
-  __device__ CorrelationLoads(const Problem& p, int row, int column) : p_(p), column_(column) {
-    for (int i = 0; i < kPieces; ++i) windows_[i] = p.windows.at(row + At::deep_line(i), p.rows);
+  // `windows` is memory of the block for its rows: registers are short. To be used after a barrier.
+  __device__ CorrelationLoads(const Problem& p, int row, int column, int4* windows)
+      : p_(p), column_(column), windows_(windows) {
+    if (threadIdx.x >= kTile) return;
+    const Window at = p.windows.at(row + threadIdx.x, p.rows);
+    windows[threadIdx.x] = make_int4(at.row, at.place, at.line, 0);
   }
   __device__ void fetch(int k0, float (&a)[kPieces], float (&b)[kPieces]) const {
     const int k = k0 + At::deep_depth();
@@ -47,8 +51,10 @@ class CorrelationLoads {
     const int tap = p_.windows.by_taps(k), j = k - tap * p_.windows.taps_pitch;
     CONVOY_UNROLL
     for (int i = 0; i < kPieces; ++i) {
-      const bool in = k < p_.depth && p_.windows.inside(windows_[i], tap, j);
-      a[i] = in ? static_cast<float>(p_.image[p_.windows.element(windows_[i], tap, j)]) : 0.0f;
+      const int4 four = windows_[At::deep_line(i)];
+      const Window at{four.x, four.y, four.z};
+      const bool in = k < p_.depth && p_.windows.inside(at, tap, j);
+      a[i] = in ? static_cast<float>(p_.image[p_.windows.element(at, tap, j)]) : 0.0f;
     }
   }
   __device__ static int a_place(int i) { return At::deep_depth() * At::kPitch + At::deep_line(i); }
@@ -59,7 +65,7 @@ class CorrelationLoads {
  private:
   const Problem& p_;
   int column_;
-  Window windows_[kPieces];
+  const int4* windows_;
 };
 
 template <class T, int kTile_>
@@ -69,7 +75,7 @@ class GradientLoads {
   using Problem = Gradient<T>;
   using At = Place<kTile>;
 
-  __device__ GradientLoads(const Problem& p, int row, int column)
+  __device__ GradientLoads(const Problem& p, int row, int column, int4*)
       : p_(p), row_(row + At::wide_line()), column_(column + At::wide_line()) {
     tap_ = p.windows.by_taps(column_);
     j_ = column_ - tap_ * p.windows.taps_pitch;
@@ -163,7 +169,9 @@ __global__ void __launch_bounds__(kThreads, 2) simt_kernel(const typename Loads:
   constexpr int kEach = 4 * kGroups;
   CONVOY_SHARED(float4, tiles, [2][2][kDepth * kPitch / 4]);
   const TileStart<kTile, kTile> start(p.columns);
-  const Loads loads(p, start.row, start.column);
+  CONVOY_SHARED(int4, windows, [kTile]);
+  const Loads loads(p, start.row, start.column, windows);
+  __syncthreads();
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
   const bool rows_too = sums_rows(p) && start.column == 0;
   float sums[kEach][kEach] = {}, row_sums[kEach] = {}, a[kPieces], b[kPieces];
