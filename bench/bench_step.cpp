@@ -20,13 +20,14 @@
 
 #include "convoy/philox.h"
 #include "convoy/train.h"
+#include "device.h"
 #include "version.h"
 
 namespace convoy {
 namespace {
 
 struct Problem {
-  const char* net;
+  const char* name;  // the net, and after an @ which of its inputs
   int64_t batch;
   Input image;
   int64_t classes;
@@ -38,15 +39,21 @@ const Problem kTable[] = {
     {"mlp", 1, {28, 28, 1}, 10},        {"vgg16", 128, {32, 32, 3}, 10},
     {"resnet18", 64, {32, 32, 3}, 10},  {"alexnet", 32, {224, 224, 3}, 1000},
 };
+const Problem kGpuTable[] = {
+    {"vgg16@224", 256, {224, 224, 3}, 1000},    {"alexnet@224", 256, {224, 224, 3}, 1000},
+    {"resnet18@224", 256, {224, 224, 3}, 1000}, {"vgg16@32", 256, {32, 32, 3}, 10},
+    {"cifar_cnn@32", 256, {32, 32, 3}, 10},
+};
 
 struct Options {
   std::vector<std::string> nets;
   int64_t batch = 0;
   int threads = 1, rounds = 3;
   double seconds = 2;
-  std::string isa = "auto", peer, peer_variants, json,
+  std::string isa = "auto", device = "cpu", precision, peer, peer_variants, json,
               peer_script = CONVOY_SOURCE_DIR "/bench/peers/torch_step.py";
   bool profile = false;
+  const Cuda* cuda = nullptr;
 };
 
 double clock_seconds(clockid_t clock) {
@@ -62,30 +69,43 @@ double median(std::vector<double> v) {
 
 struct Ours {
   Net net;
+  CudaQueuePointer queue;
   Exec exec;
   Model model;
-  std::vector<uint8_t> pixels;
-  std::vector<int32_t> labels, index;
+  Tensor pixels, labels, index;  // where the model is
   Batch batch;
   int64_t step = 0;
   bool wrong = false;
 
   Ours(const Problem& p, const Options& o) {
-    net = adapt_net(load_net(p.net), p.image, p.classes);
-    exec = cpu_exec(cpu_backend(o.isa), o.threads);
+    const std::string name = p.name;
+    net = adapt_net(load_net(name.substr(0, name.find('@'))), p.image, p.classes);
+    if (o.cuda != nullptr) queue = cuda_queue(*o.cuda, 0);
+    exec = o.cuda != nullptr ? cuda_exec(*o.cuda, queue) : cpu_exec(cpu_backend(o.isa), o.threads);
     ModelOptions options;
+    options.precision = o.precision == "bf16"  ? DType::kBF16
+                        : o.precision == "f16" ? DType::kF16
+                                               : DType::kF32;
     const auto channels = static_cast<size_t>(p.image.c);
     options.normalization = {std::vector<float>(channels, 0.5f), std::vector<float>(channels, 0.25f)};
     model = make_model(net, make_plan(net, p.batch), options, exec, {p.batch}, {});
     const Shape image{p.batch, p.image.h, p.image.w, p.image.c};
-    pixels.resize(static_cast<size_t>(image.count()));
-    for (size_t i = 0; i < pixels.size(); ++i)
-      pixels[i] = static_cast<uint8_t>(philox(1, static_cast<uint32_t>(i), 0, 0, 0).v[0]);
-    for (int64_t n = 0; n < p.batch; ++n) labels.push_back(static_cast<int32_t>(n % p.classes));
-    index.resize(labels.size());
-    batch.pixels = View(pixels.data(), image);
-    batch.labels = View(labels.data(), Shape{p.batch});
-    batch.index = View(index.data(), Shape{p.batch});
+    std::vector<uint8_t> bytes(static_cast<size_t>(image.count()));
+    for (size_t i = 0; i < bytes.size(); ++i)
+      bytes[i] = static_cast<uint8_t>(philox(1, static_cast<uint32_t>(i), 0, 0, 0).v[0]);
+    std::vector<int32_t> classes;
+    for (int64_t n = 0; n < p.batch; ++n) classes.push_back(static_cast<int32_t>(n % p.classes));
+    const auto put = [&](Tensor& tensor, DType type, const Shape& shape, const void* from) {
+      tensor = Tensor(*exec.backend, type, shape);
+      exec.backend->copy(exec, tensor.view().data, from, tensor.bytes());
+      exec.backend->synchronize(exec);
+    };
+    put(pixels, DType::kU8, image, bytes.data());
+    put(labels, DType::kI32, {p.batch}, classes.data());
+    put(index, DType::kI32, {p.batch}, std::vector<int32_t>(classes.size()).data());
+    batch.pixels = pixels.view();
+    batch.labels = labels.view();
+    batch.index = index.view();
     batch.rows = batch.global_rows = p.batch;
     for (int i = 0; i < 3; ++i) one();
   }
@@ -117,6 +137,7 @@ struct Ours {
       for (size_t i = 0; i < all.size(); ++i) {
         const double start = clock_seconds(CLOCK_MONOTONIC);
         all[i]->run(exec);
+        exec.backend->synchronize(exec);
         const double now = clock_seconds(CLOCK_MONOTONIC) - start;
         spent[i] += now;
         total += now;
@@ -137,8 +158,9 @@ Peer run_peer(const Options& o, const Problem& p, const std::string& variant) {
   const std::string out =
       (std::filesystem::temp_directory_path() / text("convoy-peer-", getpid(), ".json")).string();
   const std::string command =
-      text("\"", o.peer, "\" \"", o.peer_script, "\" --net ", p.net, " --batch ", p.batch, " --threads ",
-           o.threads, " --seconds ", o.seconds, " --repeats 1 ",
+      text("\"", o.peer, "\" \"", o.peer_script, "\" --net ", p.name, " --batch ", p.batch, " --threads ",
+           o.threads, o.cuda != nullptr ? " --device cuda --precision " + o.precision : std::string(),
+           " --seconds ", o.seconds, " --repeats 1 ",
            variant.empty() ? std::string() : "--variants " + variant, " --json ", out, " >/dev/null");
   int status = -1;
   std::thread([&] {  // of its own: this thread is pinned, and the peer would be too
@@ -160,16 +182,20 @@ Peer run_peer(const Options& o, const Problem& p, const std::string& variant) {
 }
 
 int bench(const Options& o) {
-  std::printf("# bench_step: convoy %s (%s), %s, %d threads, median of %d rounds of %g s\n", version(),
-              commit(), cpu_backend(o.isa).name, o.threads, o.rounds, o.seconds);
+  const std::string device = o.cuda != nullptr ? device_text(o.cuda->describe(0)) + ", " + o.precision
+                                               : text(cpu_backend(o.isa).name, ", ", o.threads, " threads");
+  std::printf("# bench_step: convoy %s (%s), %s, median of %d rounds of %g s\n", version(), commit(),
+              device.c_str(), o.rounds, o.seconds);
   std::printf("# %-12s%8s%14s%14s%8s  %-24s%14s%14s%8s%8s\n", "net", "batch", "convoy", "convoy", "#wrong",
               "peer variant", "peer", "peer", "ratio", "cpu");
   std::printf("# %-12s%8s%14s%14s%8s  %-24s%14s%14s%8s%8s\n", "", "images", "images/s", "images/cpu-s", "",
               "", "images/s", "images/cpu-s", "", "ratio");
   nlohmann::ordered_json rows = nlohmann::json::array();
   int wrong = 0;
-  for (const Problem& p : kTable) {
-    if (!o.nets.empty() && std::find(o.nets.begin(), o.nets.end(), p.net) == o.nets.end()) continue;
+  std::vector<Problem> problems(std::begin(kTable), std::end(kTable));
+  if (o.cuda != nullptr) problems.assign(std::begin(kGpuTable), std::end(kGpuTable));
+  for (const Problem& p : problems) {
+    if (!o.nets.empty() && std::find(o.nets.begin(), o.nets.end(), p.name) == o.nets.end()) continue;
     if (o.batch > 0 && o.batch != p.batch) continue;
     Ours ours(p, o);
     std::vector<double> rate, cpu_rate, peer_rate, peer_cpu_rate;
@@ -186,7 +212,7 @@ int bench(const Options& o) {
     wrong += ours.wrong;
     const double mine = median(rate), mine_cpu = median(cpu_rate), theirs = median(peer_rate),
                  theirs_cpu = median(peer_cpu_rate);
-    std::printf("  %-12s%8lld%14.1f%14.1f%8d", p.net, static_cast<long long>(p.batch), mine, mine_cpu,
+    std::printf("  %-12s%8lld%14.1f%14.1f%8d", p.name, static_cast<long long>(p.batch), mine, mine_cpu,
                 ours.wrong ? 1 : 0);
     if (!o.peer.empty())
       std::printf("  %-24s%14.1f%14.1f%8.2f", peer.variant.c_str(), theirs, theirs_cpu, mine / theirs);
@@ -194,10 +220,10 @@ int bench(const Options& o) {
     std::printf("\n");
     if (o.profile) ours.profile(o.seconds);
     std::fflush(stdout);
-    rows.push_back({{"net", p.net},
+    rows.push_back({{"net", p.name},
                     {"batch", p.batch},
                     {"threads", o.threads},
-                    {"backend", cpu_backend(o.isa).name},
+                    {"backend", device},
                     {"images_per_second", mine},
                     {"images_per_cpu_second", mine_cpu},
                     {"wrong", ours.wrong}});
@@ -206,7 +232,7 @@ int bench(const Options& o) {
                           {"peer_variant", peer.variant},
                           {"peer_images_per_second", theirs},
                           {"peer_images_per_cpu_second", theirs_cpu},
-                          {"ratio", mine / theirs}});
+                          {o.cuda != nullptr ? "ratio_to_pytorch" : "ratio", mine / theirs}});
   }
   std::printf("# %zu rows, %d wrong (loss not finite)\n", rows.size(), wrong);
   if (!o.json.empty()) {
@@ -231,6 +257,8 @@ int main(int argc, char** argv) {
   app.add_option("--threads", o.threads, "OpenMP threads")->capture_default_str();
   app.add_option("--rounds", o.rounds, "measurements, in turn with the peer's")->capture_default_str();
   app.add_option("--seconds", o.seconds, "length of a measurement")->capture_default_str();
+  app.add_option("--device", o.device, "cpu, cuda: with nets of its own")->capture_default_str();
+  app.add_option("--precision", o.precision, "on CUDA: f32, bf16, f16 (default: bf16)");
   app.add_option("--isa", o.isa, "auto, plain, avx2, avx512")->capture_default_str();
   app.add_option("--peer", o.peer, "a python with PyTorch: compare with bench/peers/torch_step.py");
   app.add_option("--peer-variants", o.peer_variants,
@@ -240,6 +268,10 @@ int main(int argc, char** argv) {
   app.add_option("--json", o.json, "also write the rows here");
   CLI11_PARSE(app, argc, argv);
   try {
+    o.cuda = convoy::choose_device(o.device);
+    if (o.precision.empty()) o.precision = o.cuda != nullptr ? "bf16" : "f32";
+    if (o.cuda == nullptr && o.precision != "f32")
+      convoy::input_error("--precision ", o.precision, ": the CPU computes in f32");
     return convoy::bench(o);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "bench_step: error: %s\n", error.what());

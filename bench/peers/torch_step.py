@@ -28,7 +28,14 @@ TABLE = {  # net: (H, W, C), classes, batches
     "vgg16": ((32, 32, 3), 10, [128]),
     "resnet18": ((32, 32, 3), 10, [64]),
     "alexnet": ((224, 224, 3), 1000, [32]),
+    # bench_step's on CUDA: the net, and after the @ which of its inputs
+    "vgg16@224": ((224, 224, 3), 1000, [256]),
+    "alexnet@224": ((224, 224, 3), 1000, [256]),
+    "resnet18@224": ((224, 224, 3), 1000, [256]),
+    "vgg16@32": ((32, 32, 3), 10, [256]),
+    "cifar_cnn@32": ((32, 32, 3), 10, [256]),
 }
+CPU_NETS = [net for net in TABLE if "@" not in net]
 RESIDENT_BATCHES = 4
 
 
@@ -36,7 +43,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--net", nargs="+", choices=list(TABLE), default=list(TABLE), help="default: all")
+    parser.add_argument("--net", nargs="+", choices=list(TABLE), default=CPU_NETS, help="default: those without @")
     parser.add_argument(
         "--batch", type=int, nargs="+", help="images a step (default: the net's batches in the table)"
     )
@@ -101,7 +108,7 @@ def make_step(torch, net: str, batch: int, variant: str, device: str, precision:
     images = torch.randn(RESIDENT_BATCHES, batch, c, h, w).to(device)
     batches = [x.contiguous(memory_format=memory_format) for x in images]
     labels = list(torch.randint(classes, (RESIDENT_BATCHES, batch)).to(device))
-    model = NETS[net](shape, classes).train().to(device).to(memory_format=memory_format)
+    model = NETS[net.partition("@")[0]](shape, classes).train().to(device).to(memory_format=memory_format)
 
     class Loss(torch.nn.Module):
         def __init__(self) -> None:
