@@ -152,6 +152,11 @@ __device__ void finish_window(const Correlation<T>& p, int window, int column, c
   p.pool_index[at] = static_cast<uint8_t>(place);
 }
 
+// How many blocks a multiprocessor holds, whose tiles have so many elements: what their registers allow.
+constexpr int blocks_at_once(int elements) {
+  return elements > 8192 ? 2 : elements > 4096 ? 3 : 4;
+}
+
 // How a product is cut into blocks' tiles.
 struct Tiling {
   int rows = 64, columns = 64;

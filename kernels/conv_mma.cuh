@@ -25,7 +25,7 @@ struct Tile {
   static constexpr int kStagePieces = (kRows + kColumns) * kDepth / kPiece;  // of A, then of B
   static constexpr int kStages = !kAsync ? 2 : kStagePieces <= 768 ? 4 : 3;
   static constexpr int kBytes = kStages * kStagePieces * 16;
-  static constexpr int kBlocks = kRows * kColumns > 8192 ? 2 : 3;  // on a multiprocessor, if registers allow
+  static constexpr int kBlocks = blocks_at_once(kRows * kColumns);  // on a multiprocessor
   static_assert(kBytes <= 48 * 1024 && kWarpRows % 16 == 0 && kWarpColumns % 16 == 0, "");
 };
 

@@ -61,8 +61,12 @@ class ImageColumns {
   Window windows_[Layout::kCount];
 };
 
+// The pieces on their way and the sums of rows take registers as well.
+template <class Tile>
+constexpr int kBlocks = !Tile::kAsync && Tile::kBlocks == 3 ? 2 : Tile::kBlocks;
+
 template <class T, class Tile>
-__global__ void __launch_bounds__(kThreads, Tile::kBlocks) gradient_kernel(const Gradient<T> p) {
+__global__ void __launch_bounds__(kThreads, kBlocks<Tile>) gradient_kernel(const Gradient<T> p) {
   if constexpr (kHasProducts<T, Tile::kAsync>) {
     CONVOY_DYNAMIC_SHARED(uint4, ring);
     const TileStart<Tile::kRows, Tile::kColumns> start(p.columns);

@@ -65,9 +65,9 @@ inline Windows backward_windows(const ConvShape& s, int64_t phase) {
                  backward_axis(s.W, s.stride_w, s.pad_w, s.S, s.Q(), phase % s.stride_w), s.K);
 }
 
-constexpr int64_t kStep = 32;     // of the depth, at a time
-constexpr int64_t kBlocks = 264;  // that run at once: 132 multiprocessors of an H200, two blocks each
-constexpr int64_t kEnds = 8;      // a block's start and end take as long as this many steps
+constexpr int64_t kStep = 32;              // of the depth, at a time
+constexpr int64_t kMultiprocessors = 132;  // of an H200
+constexpr int64_t kEnds = 8;               // a block's start and end take as long as this many steps
 
 // Forward and backward data: chunks of the depth that blocks sum apart from each other, where the result alone has too
 // few tiles to keep a GPU busy.
@@ -77,8 +77,8 @@ struct Chunks {
 
 inline Chunks plan_depth(int64_t rows, int64_t columns, int64_t depth) {
   const int64_t tiles = (rows + 63) / 64 * ((columns + 63) / 64), steps = (depth + kStep - 1) / kStep;
-  if (tiles == 0 || 2 * tiles > kBlocks || steps < 2 * kEnds) return {1, depth};
-  const int64_t chunks = std::min(kBlocks / tiles, steps / kEnds),
+  if (tiles == 0 || tiles > kMultiprocessors || steps < 2 * kEnds) return {1, depth};
+  const int64_t chunks = std::min(2 * kMultiprocessors / tiles, steps / kEnds),
                 chunk_steps = (steps + chunks - 1) / chunks;
   return {(steps + chunk_steps - 1) / chunk_steps, chunk_steps * kStep};
 }
@@ -103,14 +103,15 @@ inline WeightsPlan plan_weights(const ConvShape& s) {
                         ((D + plan.tiling.columns - 1) / plan.tiling.columns);
   const int64_t steps = (s.N * s.P() * s.Q() + kStep - 1) / kStep;
   if (steps == 0 || tiles == 0) return plan;
+  const int64_t blocks = kMultiprocessors * blocks_at_once(plan.tiling.rows * plan.tiling.columns);
   const int64_t most = steps / kEnds > 1 ? steps / kEnds : 1;
   int64_t best = 0;
   for (int64_t rounds = 0; rounds <= 4; ++rounds) {  // of all blocks; 0: no cut
-    int64_t chunks = rounds == 0 ? 1 : rounds * kBlocks / tiles;
+    int64_t chunks = rounds == 0 ? 1 : rounds * blocks / tiles;
     chunks = chunks > most ? most : chunks;
     if (chunks < 1) continue;
     const int64_t chunk_steps = (steps + chunks - 1) / chunks;
-    const int64_t cost = (tiles * chunks + kBlocks - 1) / kBlocks * (chunk_steps + kEnds);
+    const int64_t cost = (tiles * chunks + blocks - 1) / blocks * (chunk_steps + kEnds);
     if (best > 0 && cost >= best) continue;
     best = cost;
     plan.chunk = chunk_steps * kStep;
