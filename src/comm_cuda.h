@@ -6,6 +6,8 @@
 //            same machine
 //   staged   another communicator, of the host, with copies through pinned memory around it: MPI without NCCL
 //
+// Graphs can hold the transfers of nccl alone: those of local are ordered anew, between threads, by every call.
+//
 // The Exec of every call is a CUDA queue of the rank's device, made by the thread that calls. A transfer is queued
 // on its stream: local and nccl never wait for the device. local waits for the threads of the other ranks, so all
 // ranks make the calls of all groups in one order. Pinned memory counts as the device's; other memory of the host

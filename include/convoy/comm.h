@@ -2,7 +2,7 @@
 // the same collectives in the same order, each queued on an Exec. A worker has one group a queue.
 //
 // Views are contiguous. Sums are f32, added in rank order: a run on the same number of workers has the same
-// bits every time, on threads and on MPI alike. Gathering takes any dtype.
+// bits every time, on threads and on MPI alike. (NCCL has an order of its own, comm_cuda.h.) Gathering takes any dtype.
 //
 //   all_reduce      inout = sum over ranks of inout. Rank r adds up block r (elements [rN/K, (r+1)N/K)) and
 //                   hands it to everyone: 2(K-1)/K of the bytes a rank (nccl-tests, PERFORMANCE.md)
@@ -14,7 +14,8 @@
 //   send, recv      to and from one other rank; both name the same number of bytes
 //
 // Errors: throw Error when shapes do not fit. When another rank has failed, every call on every rank throws
-// Aborted, also those that are waiting: the run ends with the message of the rank that failed first.
+// Aborted, also those that are waiting: the run ends with the message of the rank that failed first. Who waits for a
+// device where NCCL's transfers are queued is released, and the next call throws.
 #pragma once
 #include <array>
 #include <atomic>

@@ -4,7 +4,7 @@
 // include path (cuda_runtime.h, cuda_fp16.h, cuda_bf16.h, cublas_v2.h), where kernels/launch.cuh spells what
 // the two compilers spell differently. One fiber runs one CUDA thread (fiber.h), blocks run one after
 // another, each warp runs until it has to wait (machine.h). The fake runtime (runtime/) has memory, streams,
-// events, graphs and cuBLAS as plain loops.
+// events, graphs and cuBLAS as plain loops; nccl/ has NCCL among the threads of a process, whose devices may be several.
 //
 // Checks. All of them end the launch and leave a report: kernel, block, thread, file and line.
 //   always                  barriers that not every thread reaches, reached at different lines, or used with
