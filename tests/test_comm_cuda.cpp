@@ -1,5 +1,6 @@
 // Communicators over device memory: the common bodies (comm_tests.h), and how they order what is queued.
 #include "cuda_ranks.h"
+#include "delay_line.h"
 
 namespace convoy {
 namespace {
@@ -122,6 +123,19 @@ TEST(CommCuda, OperandsCanBeRewrittenAtOnce) {
         run_on_devices(kind.make(world), kind.own_devices ? world : 1, rewrites);
       }
     }
+}
+
+TEST(CommCuda, SimulatedLinksGoAroundStagedTransfers) {
+  if (!runs_cuda()) GTEST_SKIP() << "no CUDA device";
+  Ranks ranks = staged(3);
+  for (auto& rank : ranks)
+    rank = std::make_unique<DelayLine>(std::move(rank), LinkSpeed{50, 0}, std::make_shared<Link>());
+  set_way({"late", 1, 0, true});
+  run_on_devices(ranks, 1, [](Communicator& comm, Exec& exec) {
+    comm_tests::all_reduces(comm, exec);
+    comm_tests::all_gathers(comm, exec);
+    comm_tests::rings(comm, exec);
+  });
 }
 
 #ifdef CONVOY_TEST_EMULATED

@@ -104,6 +104,48 @@ TEST_F(EmulatorRuntime, GraphsReplayWhatTwoStreamsDid) {
   }
 }
 
+TEST_F(EmulatorRuntime, KernelsReachOtherDevicesOnceEnabled) {
+  emulator::options().devices = 2;
+  int count = 0, can = 0;
+  EXPECT_EQ(cudaGetDeviceCount(&count), cudaSuccess);
+  EXPECT_EQ(count, 2);
+  EXPECT_EQ(cudaSetDevice(2), cudaErrorInvalidDevice);
+  cudaGetLastError();
+  const Device<float> x(wholes(8, 1));
+  cudaStream_t on_first;
+  ASSERT_EQ(cudaStreamCreate(&on_first), cudaSuccess);
+  ASSERT_EQ(cudaSetDevice(1), cudaSuccess);
+  const Device<float> y(8);
+  cudaPointerAttributes attributes;
+  EXPECT_EQ(cudaPointerGetAttributes(&attributes, y.get()), cudaSuccess);
+  EXPECT_EQ(attributes.type, cudaMemoryTypeDevice);
+  EXPECT_EQ(attributes.device, 1);
+  EXPECT_EQ(cudaPointerGetAttributes(&attributes, &count), cudaSuccess);
+  EXPECT_EQ(attributes.type, cudaMemoryTypeUnregistered);
+  EXPECT_EQ(cudaMemcpy(y.get(), x.get(), 32, cudaMemcpyDefault), cudaSuccess) << "copies always do";
+
+  cudaEvent_t event;
+  ASSERT_EQ(cudaEventCreate(&event), cudaSuccess);
+  EXPECT_EQ(cudaEventRecord(event, on_first), cudaErrorInvalidResourceHandle) << "an event of another device";
+  EXPECT_EQ(cudaEventDestroy(event), cudaSuccess);
+  cudaGetLastError();
+  if (emulator::instrumented()) {
+    copy(x.get(), y.get(), 8);
+    const std::string fault = emulator::take_fault();
+    EXPECT_NE(fault.find("no peer access"), std::string::npos) << fault;
+  }
+  EXPECT_EQ(cudaDeviceCanAccessPeer(&can, 1, 0), cudaSuccess);
+  EXPECT_EQ(can, 1);
+  EXPECT_EQ(cudaDeviceEnablePeerAccess(0, 0), cudaSuccess);
+  EXPECT_EQ(cudaDeviceEnablePeerAccess(0, 0), cudaErrorPeerAccessAlreadyEnabled);
+  cudaGetLastError();
+  copy(x.get(), y.get(), 8);
+  EXPECT_EQ(emulator::take_fault(), "");
+  EXPECT_EQ(y.host(), wholes(8, 1));
+  EXPECT_EQ(cudaSetDevice(0), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(on_first), cudaSuccess);
+}
+
 TEST_F(EmulatorRuntime, BadLaunchesAreRefused) {
   const Device<float> x(wholes(8, 1)), y(8);
   copy(x.get(), y.get(), -127);  // a grid of 0 blocks
