@@ -136,6 +136,7 @@ void test(const std::string& operation, const Problem& p, const Wanted& w, const
 void test_both(const std::function<Problem()>& make) {
   for_types([&](const Types& types) {
     Problem p = make();
+    if (types.x != types.dx && p.classes() > 500) return;  // slow when emulated, and short rows convert alike
     p.x.each([&](int64_t i) { return rounded_to(types.x, p.x[i]); });
     test<SoftmaxCrossEntropy>(
         "softmax_cross_entropy", p, softmax_want(p), types,
