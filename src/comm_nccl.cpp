@@ -278,6 +278,7 @@ std::vector<std::unique_ptr<Communicator>> nccl_communicators(const std::vector<
   for (size_t rank = 0; rank < comms.size(); ++rank) group->ranks[rank].comm = comms[rank];
   finish_init(*group, started);
   std::vector<std::unique_ptr<Communicator>> ranks;
+  ranks.reserve(devices.size());
   for (int rank = 0; rank < world; ++rank)
     ranks.push_back(std::make_unique<NcclCommunicator>(rank, world, group,
                                                        group->ranks[static_cast<size_t>(rank)], nullptr));

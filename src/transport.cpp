@@ -1,6 +1,7 @@
 #include "transport.h"
 
 #include <cstdlib>
+#include <numeric>
 
 #include "comm_cuda.h"
 
@@ -35,8 +36,8 @@ std::vector<std::unique_ptr<Communicator>> cuda_communicators(const Cuda& cuda, 
   const bool nccl =
       transport == "nccl" || (transport == "auto" && workers > 1 && cuda.devices() >= workers && without_nccl().empty());
   if (!nccl) return local_communicators(workers);
-  std::vector<int> devices;
-  for (int rank = 0; rank < workers; ++rank) devices.push_back(rank);
+  std::vector<int> devices(static_cast<size_t>(workers));
+  std::iota(devices.begin(), devices.end(), 0);
   return nccl_communicators(devices);
 }
 

@@ -125,8 +125,12 @@ if build "emulated" build-emulated emulated_tests convoy -- --preset emulated -D
   for architecture in 75 90; do
     CONVOY_EMULATOR_ARCH=$architecture CONVOY_EMULATOR_WAYS=1 run_ctest build-emulated -L emulated -R 'Conv|Fc'
   done
-  CONVOY=$root/build-emulated/convoy bash tests/cuda_commands.sh >"$logs/shell" 2>&1 </dev/null &&
-    pass tests/cuda_commands.sh || { tail -40 "$logs/shell"; fail tests/cuda_commands.sh; }
+  if CONVOY=$root/build-emulated/convoy bash tests/cuda_commands.sh >"$logs/shell" 2>&1 </dev/null; then
+    pass tests/cuda_commands.sh
+  else
+    tail -40 "$logs/shell"
+    fail tests/cuda_commands.sh
+  fi
 fi
 section "CUDA emulated, AddressSanitizer, UndefinedBehaviorSanitizer"
 if build "emulated-asan" build-emulated-asan emulated_operations -- --preset emulated-asan -DCONVOY_WERROR=ON; then
