@@ -27,7 +27,8 @@ constexpr size_t kWorkspaceBytes = CONVOY_IS_EMULATED ? 1 << 10 : 32 << 20;
 
 void* alloc(int64_t bytes) {
   void* memory = nullptr;
-  const cudaError_t error = cudaMalloc(&memory, static_cast<size_t>(bytes > 0 ? bytes : 1));  // nothing has a place too
+  const cudaError_t error =
+      cudaMalloc(&memory, static_cast<size_t>(bytes > 0 ? bytes : 1));  // nothing has a place too
   if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // it is not sticky: what comes next is not to find it
     size_t free = 0, total = 0;

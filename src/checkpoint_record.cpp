@@ -179,7 +179,7 @@ TrainingRecord read_record(const TensorFile& file) {
   record.world = fields.whole<int64_t>("world", 1, INT32_MAX);
   record.step = fields.whole<int64_t>("step", 0, INT64_MAX);
   const bool counted = file.metadata().count(kPrefix + "fc_updates") > 0;  // not by versions for one worker
-  if (file.metadata().count(kPrefix + "loss_scale") > 0) {  // not by versions without f16
+  if (file.metadata().count(kPrefix + "loss_scale") > 0) {                 // not by versions without f16
     const double scale = fields.real("loss_scale", fields.word("loss_scale"));
     if (!(scale >= 1 && scale <= 16777216)) fields.fail("loss_scale", text("is out of range: ", scale));
     record.loss_scale.scale = static_cast<float>(scale);

@@ -30,8 +30,8 @@ void add_up(Model& m, Exec& compute, Totals& totals) {
   if (confusion > 0) std::memcpy(mine + 32, totals.confusion.data(), confusion * 8);
   const Shape shape{world, static_cast<int64_t>(bytes)};
   m.team.host()->all_gather(exec, {Traffic::kOther, "gather evaluation"},
-                             In(mine, DType::kU8, shape.with_rows(1)), View(all.data(), DType::kU8, shape),
-                             m.report_blocks);
+                            In(mine, DType::kU8, shape.with_rows(1)), View(all.data(), DType::kU8, shape),
+                            m.report_blocks);
   exec.backend->synchronize(exec);
   Totals sum;
   sum.confusion.resize(confusion);
@@ -59,7 +59,7 @@ int32_t agreed(Model& m, Exec& compute, int32_t vote) {
   int32_t* mine = &all[static_cast<size_t>(m.team.rank())];
   *mine = vote;
   m.team.host()->all_gather(exec, {Traffic::kOther, "vote"}, View(mine, Shape{1}),
-                             View(all.data(), Shape{world}), m.report_blocks);
+                            View(all.data(), Shape{world}), m.report_blocks);
   exec.backend->synchronize(exec);
   return *std::max_element(all.begin(), all.end());
 }
@@ -81,8 +81,7 @@ EvaluationReport evaluate(Model& m, Exec& exec, Loader& loader, bool confusion,
     totals.correct += step.correct;
     totals.rows += step.rows;
     const int32_t* ranks = m.own_rank.view().as<int32_t>();
-    totals.in_five += std::count_if(ranks, ranks + batch->rows,
-                                    [](int32_t rank) { return rank < 5; });
+    totals.in_five += std::count_if(ranks, ranks + batch->rows, [](int32_t rank) { return rank < 5; });
     if (!confusion) continue;
     const int32_t* labels = batch->labels.as<int32_t>();
     for (int64_t n = 0; n < batch->rows; ++n) {

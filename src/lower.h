@@ -24,13 +24,14 @@ struct Bindings {
   const Backend* backend = nullptr;
   int threads = 1;
   std::vector<View> values, gradients;  // one a parameter spec; gradients of buffers are empty
-  std::vector<View> low_values;         // the values in the precision of the activations, where that is not f32
+  std::vector<View> low_values;  // the values in the precision of the activations, where that is not f32
   std::vector<ParameterSpec> specs;
   View parameter_arena, low_arena, gradient_arena, state[2];  // of both halves, the front one first
-  int64_t front_elements = 0;                      // of an arena
-  View sum_of_squares;                             // [2]: of the front half, or of all; of the split half
-  View skip;  // where the host does not see the losses before the update: i32 [1], no update unless 0; else empty
-  const StepScalars* scalars = nullptr;            // [2]: of the front half, of the split half
+  int64_t front_elements = 0;                                 // of an arena
+  View sum_of_squares;  // [2]: of the front half, or of all; of the split half
+  View
+      skip;  // where the host does not see the losses before the update: i32 [1], no update unless 0; else empty
+  const StepScalars* scalars = nullptr;  // [2]: of the front half, of the split half
   View pixels, labels, index, mean, stddev;
   Slot slot;                // of the split half's program
   bool accumulate = false;  // weight gradients: adds to those of the passes before

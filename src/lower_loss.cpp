@@ -79,7 +79,8 @@ void Lowering::guard() {
   if (dtype_ == DType::kF16) {
     const View squares = b_.sum_of_squares.slice_rows(0, 1);
     emit_update(SumOfSquares{b_.gradient_arena, squares});
-    if (world_ > 1 && !b_.plan->options.average) sum_over_workers(program.update, begin_, squares, "sum squares");
+    if (world_ > 1 && !b_.plan->options.average)
+      sum_over_workers(program.update, begin_, squares, "sum squares");
     return emit_update(CountNonfinite{squares, b_.skip});
   }
   for (size_t s = b_.specs.size(); s-- > 0;) {

@@ -62,7 +62,7 @@ std::string first_found(Model& m, Exec& compute, const Found& found) {
     return View(reinterpret_cast<std::byte*>(records), DType::kU8, {rows, kBytes});
   };
   m.team.host()->all_gather(exec, {Traffic::kOther, "gather findings"}, view(&mine, 1),
-                             view(all.data(), world), m.report_blocks);
+                            view(all.data(), world), m.report_blocks);
   exec.backend->synchronize(exec);
   const auto first = std::min_element(all.begin(), all.end(),
                                       [](const Record& a, const Record& b) { return a.layer < b.layer; });

@@ -119,8 +119,9 @@ std::vector<Setting> make_table() {
       {"no-graph", Flag{&S::no_graph}, "",
        "On CUDA, queue every step's operations one by one instead of recording them", machine, nullptr},
       {"profile-steps", Word{&S::profile_steps, {}}, "A:B",
-       "On CUDA, let a profiler that waits for it (nsys, ncu, nvprof: see the README) record steps A to B - 1", machine,
-       nullptr},
+       "On CUDA, let a profiler that waits for it (nsys, ncu, nvprof: see the README) record steps A to B - "
+       "1",
+       machine, nullptr},
       {"transport", Word{&S::transport, {"auto", "nccl", "local", "staged"}}, "auto|nccl|local|staged",
        "How workers on CUDA exchange: by NCCL, as threads that share devices, or through the host's memory "
        "over MPI; auto: "
@@ -237,12 +238,14 @@ StepWindow parse_window(const char* option, const std::string& value) {
   if (value.empty()) return window;
   const size_t colon = value.find(':');
   const auto number = [&](const std::string& digits) -> int64_t {
-    if (digits.empty() || digits.size() > 15 || digits.find_first_not_of("0123456789") != std::string::npos) return -1;
+    if (digits.empty() || digits.size() > 15 || digits.find_first_not_of("0123456789") != std::string::npos)
+      return -1;
     return std::stoll(digits);
   };
   if (colon != std::string::npos) window = {number(value.substr(0, colon)), number(value.substr(colon + 1))};
   if (window.first < 0 || window.end <= window.first)
-    input_error("--", option, " '", value, "': expected two steps, the first and the one after the last, such as 20:30");
+    input_error("--", option, " '", value,
+                "': expected two steps, the first and the one after the last, such as 20:30");
   return window;
 }
 

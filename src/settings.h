@@ -61,9 +61,9 @@ struct Settings {
   bool no_graph = false;           // steps are not recorded
   std::string profile_steps;       // "A:B"; empty: none
   std::string transport = "auto";  // of workers on CUDA: auto, nccl, local, staged
-  int64_t threads = 0;       // of a worker; 0: the worker's share of what this process may use
-  std::string isa = "auto";  // auto, plain, avx2, avx512
-  int64_t watchdog = 300;    // seconds; 0: none
+  int64_t threads = 0;             // of a worker; 0: the worker's share of what this process may use
+  std::string isa = "auto";        // auto, plain, avx2, avx512
+  int64_t watchdog = 300;          // seconds; 0: none
   // What is kept
   std::string out;                          // empty: runs/<model>-<time> (run_dir.h)
   std::string checkpoint_every = "1epoch";  // steps, or epochs with the suffix "epoch"; "0": at the end only

@@ -282,9 +282,9 @@ void TrainingRun::trace_step() {
     team_.transfer->trace_to(nullptr, Lane::kTransfer);
   }
   model_.team.trace = nullptr;
-  const std::vector<TracedWorker> workers = team_.world() > 1
-                                                ? gather_traces(*team_.host(), team_.host_exec(exec_), *trace_)
-                                                : std::vector<TracedWorker>{traced_worker(0, *trace_)};
+  const std::vector<TracedWorker> workers =
+      team_.world() > 1 ? gather_traces(*team_.host(), team_.host_exec(exec_), *trace_)
+                        : std::vector<TracedWorker>{traced_worker(0, *trace_)};
   if (leads()) write_trace(settings_.trace, workers);
   trace_.reset();
 }
@@ -415,9 +415,8 @@ void TrainingRun::save(bool best) {
   SaveOptions options;
   options.keep = settings_.keep;
   options.best = best;
-  const std::string warning =
-      save_checkpoint_together(team_.host(), team_.host_exec(exec_), dir_, net_, host_tensors(model_, exec_),
-                               record(), options);
+  const std::string warning = save_checkpoint_together(team_.host(), team_.host_exec(exec_), dir_, net_,
+                                                       host_tensors(model_, exec_), record(), options);
   if (!warning.empty()) std::fprintf(stderr, "convoy: warning: %s\n", warning.c_str());
   saved_step_ = step_;
 }

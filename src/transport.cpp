@@ -33,8 +33,8 @@ std::vector<std::unique_ptr<Communicator>> cuda_communicators(const Cuda& cuda, 
   if (transport == "staged")
     input_error("--transport staged is for workers that are processes; threads use local or nccl");
   if (transport == "nccl") need_nccl(cuda, workers);
-  const bool nccl =
-      transport == "nccl" || (transport == "auto" && workers > 1 && cuda.devices() >= workers && without_nccl().empty());
+  const bool nccl = transport == "nccl" || (transport == "auto" && workers > 1 && cuda.devices() >= workers &&
+                                            without_nccl().empty());
   if (!nccl) return local_communicators(workers);
   std::vector<int> devices(static_cast<size_t>(workers));
   std::iota(devices.begin(), devices.end(), 0);

@@ -11,7 +11,7 @@
 namespace convoy {
 
 struct WorkersOptions {
-  int64_t workers = 0;  // 0: the launcher's processes; otherwise 1, or on CUDA one a device
+  int64_t workers = 0;             // 0: the launcher's processes; otherwise 1, or on CUDA one a device
   std::string device = "cpu";      // cpu, cuda, or auto: CUDA where there is a device
   std::string transport = "auto";  // of workers on CUDA: nccl, local, staged; auto: which fits (transport.h)
   int64_t threads = 0;  // of each worker; 0: the CPUs that this process may use, shared among its workers

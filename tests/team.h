@@ -24,7 +24,8 @@ inline std::vector<std::string> team_transports() {
 #ifdef CONVOY_TEST_EMULATED
   setenv("CONVOY_NCCL", CONVOY_TEST_NCCL, 1);
 #endif
-  return find_cuda()->emulated ? std::vector<std::string>{"local", "nccl"} : std::vector<std::string>{"local"};
+  return find_cuda()->emulated ? std::vector<std::string>{"local", "nccl"}
+                               : std::vector<std::string>{"local"};
 }
 
 // A worker's queues and groups while its body runs.

@@ -8,7 +8,8 @@ namespace convoy {
 namespace {
 
 constexpr const char* kNet =
-    "input 8x8x3\nconv 8 3x3 pad 1\nrelu\nmaxpool 2\nconv 16 3x3 pad 1 nobias\nbn\nrelu\ndropout 0.25\nfc 24\nrelu\nfc "
+    "input 8x8x3\nconv 8 3x3 pad 1\nrelu\nmaxpool 2\nconv 16 3x3 pad 1 nobias\nbn\nrelu\ndropout 0.25\nfc "
+    "24\nrelu\nfc "
     "10\n";
 constexpr int64_t kRows = 12;
 
@@ -89,7 +90,8 @@ TEST(CudaRun, GradientsThatOverflowAreSkipped) {
   EXPECT_LT(skipped, 24);
   EXPECT_EQ(all.loss_scale.scale, 16777216 / std::exp2(skipped));
   EXPECT_TRUE(all.skipped[0]);
-  const Outcome none = run(options_of(DType::kF16), 1, 0.05f, 1), first = run(options_of(DType::kF16), 1, 0.05f, 16777216);
+  const Outcome none = run(options_of(DType::kF16), 1, 0.05f, 1),
+                first = run(options_of(DType::kF16), 1, 0.05f, 16777216);
   const Net net = parse_net(kNet, "net");
   const std::vector<ParameterSpec> specs = parameters(net);
   const Outcome before = run(options_of(DType::kF16), 1, 0.0f, 1);  // a rate of 0: the initial weights

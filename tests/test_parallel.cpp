@@ -113,43 +113,43 @@ TEST_P(Parallelism, GradientsAndUpdateAreExact) {
     updated[i] = gradients[i];
   }
   std::mutex mutex;
-  run_team(world, team_backend(),
-           [&, &plan_options = m.options, &text = c, workers = world](Team& team, Exec& exec) {
-             PlanOptions o = plan_options;
-             o.world = workers;
-             o.rank = team.rank();
-             Model model =
-                 make_model(net, make_plan(net, text.rows, o), options, exec, {text.rows}, {}, team);
-             for (size_t i = 0; i < specs.size(); ++i) {
-               const auto* from = weights[i].data() + model.own[i].first * specs[i].shape.row();
-               const std::vector<float> part(from, from + model.values[i].count());
-               copy_now(model, model.values[i].data, part.data(), model.values[i].bytes());
-             }
-             const RowRange own = part_of(text.rows, team.rank(), workers);
-             Batch batch;
-             batch.pixels = View(pixels.data() + own.first * image.row(), image.with_rows(own.count));
-             batch.labels = View(labels.data() + own.first, Shape{own.count});
-             batch.index = View(index.data() + own.first, Shape{own.count});
-             batch.all_labels = View(labels.data(), Shape{text.rows});
-             batch.rows = own.count;
-             batch.first_row = own.first;
-             batch.global_rows = text.rows;
-             const StepReport report = train_step(model, exec, batch, settings);
-             const std::lock_guard<std::mutex> lock(mutex);
-             EXPECT_EQ(report.rows, text.rows);
-             EXPECT_NEAR(report.loss, loss, 1e-6 * (1 + loss));
-             for (size_t i = 0; i < specs.size(); ++i) {
-               const std::vector<float> g = values_of(model, model.gradients_of[i]);
-               const std::vector<float> w = values_of(model, model.values[i]);
-               for (size_t j = 0; j < w.size(); ++j) {
-                 const size_t k = static_cast<size_t>(model.own[i].first * specs[i].shape.row()) + j;
-                 ASSERT_TRUE(std::isnan(gradients[i][k]) || gradients[i][k] == g[j]) << "workers differ";
-                 gradients[i][k] = g[j];
-                 updated[i][k] = w[j];
-               }
-             }
-           },
-           transport);
+  run_team(
+      world, team_backend(),
+      [&, &plan_options = m.options, &text = c, workers = world](Team& team, Exec& exec) {
+        PlanOptions o = plan_options;
+        o.world = workers;
+        o.rank = team.rank();
+        Model model = make_model(net, make_plan(net, text.rows, o), options, exec, {text.rows}, {}, team);
+        for (size_t i = 0; i < specs.size(); ++i) {
+          const auto* from = weights[i].data() + model.own[i].first * specs[i].shape.row();
+          const std::vector<float> part(from, from + model.values[i].count());
+          copy_now(model, model.values[i].data, part.data(), model.values[i].bytes());
+        }
+        const RowRange own = part_of(text.rows, team.rank(), workers);
+        Batch batch;
+        batch.pixels = View(pixels.data() + own.first * image.row(), image.with_rows(own.count));
+        batch.labels = View(labels.data() + own.first, Shape{own.count});
+        batch.index = View(index.data() + own.first, Shape{own.count});
+        batch.all_labels = View(labels.data(), Shape{text.rows});
+        batch.rows = own.count;
+        batch.first_row = own.first;
+        batch.global_rows = text.rows;
+        const StepReport report = train_step(model, exec, batch, settings);
+        const std::lock_guard<std::mutex> lock(mutex);
+        EXPECT_EQ(report.rows, text.rows);
+        EXPECT_NEAR(report.loss, loss, 1e-6 * (1 + loss));
+        for (size_t i = 0; i < specs.size(); ++i) {
+          const std::vector<float> g = values_of(model, model.gradients_of[i]);
+          const std::vector<float> w = values_of(model, model.values[i]);
+          for (size_t j = 0; j < w.size(); ++j) {
+            const size_t k = static_cast<size_t>(model.own[i].first * specs[i].shape.row()) + j;
+            ASSERT_TRUE(std::isnan(gradients[i][k]) || gradients[i][k] == g[j]) << "workers differ";
+            gradients[i][k] = g[j];
+            updated[i][k] = w[j];
+          }
+        }
+      },
+      transport);
   double sum = 0;
   for (size_t i = 0; i < specs.size(); ++i)
     for (size_t j = 0; j < weights[i].size(); ++j) {
