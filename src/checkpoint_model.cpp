@@ -14,7 +14,7 @@ float* on_host(const Model& model, const HostTensors& out, const View& device) {
   for (size_t i = 0; i < all.size(); ++i) {
     const View& arena = all[i]->view();
     if (device.data < arena.data || device.data > arena.data + arena.bytes()) continue;
-    return reinterpret_cast<float*>(out.copies[i].view().data + (device.data - arena.data));
+    return reinterpret_cast<float*>(out.copies[i]->view().data + (device.data - arena.data));
   }
   throw Error("a tensor outside of the model's arenas");
 }
@@ -30,8 +30,8 @@ HostTensors host_tensors(const Model& model, Exec& exec) {
   if (!model.backend->host_memory) {
     for (const Tensor* arena : arenas(model)) {
       const View& from = arena->view();
-      out.copies.push_back(Tensor::on_host(*model.backend, from.dtype, from.shape));
-      exec.backend->copy(exec, out.copies.back().view().data, from.data, from.bytes());
+      out.copies.push_back(std::make_shared<Tensor>(Tensor::on_host(*model.backend, from.dtype, from.shape)));
+      exec.backend->copy(exec, out.copies.back()->view().data, from.data, from.bytes());
     }
     exec.backend->synchronize(exec);
   }
@@ -50,7 +50,7 @@ HostTensors host_tensors(const Model& model, Exec& exec) {
 void put_back(const HostTensors& from, Model& model, Exec& exec) {
   const std::array<const Tensor*, 4> all = arenas(model);
   for (size_t i = 0; i < from.copies.size(); ++i)
-    exec.backend->copy(exec, all[i]->view().data, from.copies[i].view().data, all[i]->view().bytes());
+    exec.backend->copy(exec, all[i]->view().data, from.copies[i]->view().data, all[i]->view().bytes());
   refresh_low(model, exec);
   exec.backend->synchronize(exec);
 }

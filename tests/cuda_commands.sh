@@ -53,6 +53,23 @@ done
 printed 'test accuracy' train "${run[@]}" --device cuda --workers 1 --no-graph --out plain
 check "other weights than recorded" cmp -s <(tail -c 4000 plain/checkpoint-6.safetensors) <(tail -c 4000 cuda/checkpoint-6.safetensors)
 
+# The profiling job, with a profiler that only notes how it was called
+mkdir bin
+cat >bin/nsys <<'SH'
+#!/usr/bin/env bash
+echo "$*" >nsys.called
+while [[ $1 != */convoy ]]; do shift; done
+exec "$@"
+SH
+chmod +x bin/nsys
+ln -s "$here/../jobs" jobs
+check "the profiling job" env PATH="$PWD/bin:$PATH" CONVOY="$convoy" MODULES="" STEPS=2:4 OUT=profiled bash jobs/profile.sbatch \
+  "${run[@]:0:6}" --lr 0.01
+check "the profiler was called in another way" grep -q 'cudaProfilerApi.*--output profiled-nsys .*--profile-steps 2:4 --steps 4' nsys.called
+if ! TOOL=perf MODULES="" bash jobs/profile.sbatch 2>err && grep -q "give nsys, ncu or nvprof" err; then ok; else wrong "an unknown profiler is taken"; fi
+refused 2 'profile-steps .4:4.: expected two steps' train "${run[@]}" --device cuda --workers 1 --profile-steps 4:4 --out no
+refused 2 'profile-steps: for --device cuda' train "${run[@]}" --device cpu --profile-steps 2:4 --out no
+
 refused 2 'bf16: the CPU computes in f32' train "${run[@]}" --device cpu --precision bf16 --out no
 refused 2 'link-gbps: the simulated link is for workers on the CPU' train "${run[@]}" --device cuda --workers 2 --link-gbps 1 --out no
 refused 2 'transport staged is for workers that are processes' train "${run[@]}" --device cuda --workers 2 --transport staged --out no

@@ -11,6 +11,7 @@
 #pragma once
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,8 +30,9 @@ struct HostTensors {
   };
   std::vector<float*> values;
   std::vector<State> state;
-  std::vector<RowRange> own;   // rows of the whole tensor that are here, one a parameter; empty: all of all
-  std::vector<Tensor> copies;  // of the arenas, where the host does not see the model's memory
+  std::vector<RowRange> own;  // rows of the whole tensor that are here, one a parameter; empty: all of all
+  std::vector<std::shared_ptr<Tensor>>
+      copies;  // of the arenas, where the host does not see the model's memory
 };
 // A model's: the memory that it trains in; or, where the host does not see that, a copy of what it holds now, which
 // put_back writes to the model.
