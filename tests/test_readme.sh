@@ -43,5 +43,5 @@ while read -r path; do check "README.md names $path" test -e "$here/../$path"; d
   grep -oE '(include|kernels|src|tests|bench|jobs|docs|cmake|[.]ci)/[A-Za-z0-9_/.]+[A-Za-z_/]' "$readme" | grep -v '^bench/bench_' | sort -u)
 options=$(for command in train eval predict summary plan bench-schemes; do "$convoy" $command --help; done)
 while read -r option; do check "README.md names $option" grep -qE "^  ${option}[ ,]" <<<"$options"; done < <(
-  grep -vE 'cmake|FETCHCONTENT|srun|SBATCH' "$readme" | grep -oE '(^|[ `(])--[a-z][a-z-]+' | tr -d ' `(' | grep -vE '^--(help|preset|build)$' | sort -u)
+  grep -vE 'cmake|FETCHCONTENT|srun|SBATCH|^(nsys|ncu) ' "$readme" | grep -oE '(^|[ `(])--[a-z][a-z-]+' | tr -d ' `(' | grep -vE '^--(help|preset|build)$' | sort -u)
 finish
