@@ -9,7 +9,7 @@ for command in train eval predict summary plan bench-schemes info; do
   printed '^Exit status: 0 done, 2 bad usage or input, 75 saved on a signal' "$command" --help
   printed "^  $command " --help
   if grep -E '^ +--' out | grep -vE 'config|json|version'; then wrong "convoy --help lists options of commands"; fi
-  "$convoy" "$command" --help | grep -E '^  --' | grep -vqE '[(]default|REQUIRED|--config|--json|^  --lr-schedule' &&
+  "$convoy" "$command" --help | grep -E '^  --' | grep -vqE '[(]default|REQUIRED|--config|--json|^  --(lr-schedule|transport)' &&
     { wrong "convoy $command --help: an option without default"; "$convoy" "$command" --help | grep -E '^  --' | grep -vE '[(]default|REQUIRED'; }
 done
 printed '^convoy [0-9]+[.][0-9]+[.][0-9]+ [(]commit ([0-9a-f]{40}(-dirty)?|unknown)[)]$' --version
