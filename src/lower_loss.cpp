@@ -78,7 +78,9 @@ void Lowering::norm() {
 void Lowering::guard() {
   if (dtype_ == DType::kF16) {
     const View squares = b_.sum_of_squares.slice_rows(0, 1);
-    emit_update(SumOfSquares{b_.gradient_arena, squares});
+    const int64_t first = half_ == Half::kFront ? 0 : b_.front_elements;
+    emit_update(
+        SumOfSquares{b_.gradient_arena.slice_rows(first, b_.gradient_arena.count() - first), squares});
     if (world_ > 1 && !b_.plan->options.average)
       sum_over_workers(program.update, begin_, squares, "sum squares");
     return emit_update(CountNonfinite{squares, b_.skip});
@@ -92,7 +94,8 @@ void Lowering::guard() {
 
 // Optimizers run over this half's part of the arenas. The front half is updated first: it makes the norm.
 void Lowering::update() {
-  if (!b_.skip.empty() && half_ == Half::kFront) guard();
+  // The front half's update comes first, and its guard is for both halves, unless the split half is updated each pass.
+  if (!b_.skip.empty() && (half_ == Half::kFront || b_.plan->options.update_each_pass)) guard();
   for (const auto& running : running_) running();
   const Optimizer& o = b_.options->optimizer;
   if (o.clip_norm > 0 && half_ == Half::kFront) norm();
