@@ -132,9 +132,9 @@ int run_processes(const WorkersOptions& options, const Cuda* cuda, const Launche
   Groups groups;
   int status = 0;
   try {
+    if (cuda != nullptr) groups.host = mpi()->communicator();
     auto compute = mpi()->communicator(), transfer = mpi()->communicator();
     if (cuda != nullptr) {
-      groups.host = mpi()->communicator();
       groups.compute = cuda_communicator(*cuda, options.transport, std::move(compute), self);
       groups.transfer = cuda_communicator(*cuda, options.transport, std::move(transfer), self);
     } else {
@@ -150,7 +150,10 @@ int run_processes(const WorkersOptions& options, const Cuda* cuda, const Launche
     status = cuda != nullptr ? work(options, *cuda, groups, device_of_process(*cuda), body)
                              : work(options, groups, threads, self.sharer * threads, body);
   } catch (...) {
-    groups.compute->abort();
+    // The group of MPI that is there ends all ranks with this error; it does not return.
+    Communicator* const group = groups.host != nullptr ? groups.host.get() : groups.compute.get();
+    if (group == nullptr) throw;
+    group->abort();
   }
   mpi()->finalize();
   return status;

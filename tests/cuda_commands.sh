@@ -74,5 +74,15 @@ refused 2 'bf16: the CPU computes in f32' train "${run[@]}" --device cpu --preci
 refused 2 'link-gbps: the simulated link is for workers on the CPU' train "${run[@]}" --device cuda --workers 2 --link-gbps 1 --out no
 refused 2 'transport staged is for workers that are processes' train "${run[@]}" --device cuda --workers 2 --transport staged --out no
 refused 2 'transport nccl' train "${run[@]}" --device cuda --workers 99 --transport nccl --out no
+if command -v mpirun >/dev/null && "$convoy" info | grep -q '^MPI.*Open MPI'; then
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+  ranks() { mpirun --oversubscribe -np 2 "$convoy" train "${run[@]}" --device cuda "$@" >out 2>err </dev/null; }
+  check "ranks over MPI, through the host's memory" ranks --transport staged --parallel hybrid --out staged
+  check_python "import json
+a, b = (json.load(open(f + '/summary.json')) for f in ('cuda', 'staged'))
+assert abs(a['train_loss'] - b['train_loss']) < 2e-6 * a['train_loss'], (a['train_loss'], b['train_loss'])"
+  if ! ranks --transport local --out no && grep -q 'transport local is for workers that are threads' err; then ok
+  else wrong "ranks share devices as threads do"; cat err; fi
+fi
 check "a refused run left a directory" test ! -e no
 finish
