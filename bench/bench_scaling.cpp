@@ -3,6 +3,10 @@
 //
 // Strong scaling: all workers share the batch. --weak: each has as many rows as the one worker alone. Under mpirun the
 // workers are its processes; while rank 0 works alone the others wait without using their cores.
+//
+// Beside them a control: the workers as strangers, each with its rows and a whole net of its own, that exchange nothing
+// and only start every step together. It shows what the machine allows workers in step (shared caches and memory, and
+// the slowest of them counting); what the workers lack of it is the exchange.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
@@ -11,6 +15,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "from_leader.h"
 #include "measure_layers.h"
 #include "net_choice.h"
 #include "plan_text.h"
@@ -36,6 +41,14 @@ double median(std::vector<double> v) {
   return v.empty() ? 0 : v[v.size() / 2];
 }
 
+class Watch {
+ public:
+  double seconds() const { return 1e-9 * static_cast<double>(now_nanoseconds() - start_); }
+
+ private:
+  int64_t start_ = now_nanoseconds();
+};
+
 // A model that can be trained for a while.
 struct Trained {
   Exec exec;
@@ -50,27 +63,43 @@ struct Trained {
         model(make_model(net, plan, synthetic_options(net), exec, {plan.batch}, {}, team)),
         data(net, plan) {}
 
+  void one_step(int vote) {
+    StepSettings settings;
+    settings.step = step++;
+    settings.lr = 1e-4f;
+    settings.vote = vote;
+    last = train_step(model, exec, data.batch(), settings);
+    wrong = wrong || !std::isfinite(last.loss);
+  }
+
   // Images per second of all workers; they stop after the same step, once the leader's time is over.
   double rate(double seconds) {
-    const int64_t start = now_nanoseconds();
-    const auto spent = [&] { return 1e-9 * static_cast<double>(now_nanoseconds() - start); };
+    const Watch watch;
     int64_t images = 0;
     do {
-      StepSettings settings;
-      settings.step = step++;
-      settings.lr = 1e-4f;
-      settings.vote = leader(model.team) && spent() >= seconds ? 1 : 0;
-      last = train_step(model, exec, data.batch(), settings);
+      one_step(leader(model.team) && watch.seconds() >= seconds ? 1 : 0);
       images += data.batch().global_rows;
-      wrong = wrong || !std::isfinite(last.loss);
     } while (last.vote == 0);
-    return static_cast<double>(images) / spent();
+    return static_cast<double>(images) / watch.seconds();
   }
 };
 
+// The control: images per second of all workers, each training its rows alone from one barrier to the next.
+double rate_in_step(Trained& stranger, Team& team, double seconds) {
+  const Watch watch;
+  int64_t images = 0;
+  Exec exec = stranger.exec;
+  do {
+    wait_for_workers(team);
+    stranger.one_step(0);
+    images += team.world() * stranger.data.batch().global_rows;
+  } while (from_leader(team, exec, watch.seconds() < seconds ? 1 : 0) != 0);
+  return static_cast<double>(images) / watch.seconds();
+}
+
 struct Row {
-  int64_t batch = 0;  // of one worker alone
-  double one = 0, all = 0;
+  int64_t batch = 0;                     // of one worker alone
+  double one = 0, all = 0, in_step = 0;  // in_step: of the control
   StepReport last;
   bool wrong = false;
 };
@@ -80,8 +109,10 @@ Row measure(const Options& o, const Net& net, int64_t batch, const PlanOptions& 
   Team none;
   std::unique_ptr<Trained> alone;
   if (leader(team)) alone = std::make_unique<Trained>(net, make_plan(net, batch), none, exec);
+  const int64_t share = o.weak ? batch : std::max<int64_t>(batch / team.world(), 1);
   Trained together(net, make_plan(net, o.weak ? batch * team.world() : batch, division), team, exec);
-  std::vector<double> one, all;
+  Trained stranger(net, make_plan(net, share), none, exec);
+  std::vector<double> one, all, in_step;
   try {
     for (int round = -1; round < o.rounds; ++round) {  // the first warms up
       const double seconds = round < 0 ? 0 : o.seconds;
@@ -89,15 +120,19 @@ Row measure(const Options& o, const Net& net, int64_t batch, const PlanOptions& 
       wait_for_workers(team);
       const double by_all = together.rate(seconds);
       wait_for_workers(team);
+      const double by_strangers = rate_in_step(stranger, team, seconds);
+      wait_for_workers(team);
       if (round < 0) continue;
       one.push_back(by_one);
       all.push_back(by_all);
+      in_step.push_back(by_strangers);
     }
   } catch (...) {
     end_team(team);  // while the memory that transfers use is there
     throw;
   }
-  return {batch, median(one), median(all), together.last, together.wrong || (alone && alone->wrong)};
+  return {batch,           median(one),   median(all),
+          median(in_step), together.last, together.wrong || stranger.wrong || (alone && alone->wrong)};
 }
 
 int bench(const Options& o, Team& team, const Exec& exec) {
@@ -113,12 +148,14 @@ int bench(const Options& o, Team& team, const Exec& exec) {
                 o.parallel.c_str(), o.parallel == "data" ? "" : ", scheme ",
                 o.parallel == "data" ? "" : divided.scheme.c_str(), o.weak ? "weak" : "strong");
     std::printf(
-        "# median of %d rounds of %g s, one worker and %d in turn; waiting and bytes of rank 0's last step\n",
+        "# median of %d rounds of %g s, one worker, %d, and as many that exchange nothing, in turn; waiting "
+        "and "
+        "bytes of rank 0's last step\n",
         o.rounds, o.seconds, team.world());
-    std::printf("# %8s%14s%14s%9s%12s%12s%14s%8s\n", "batch", "one worker", "all workers", "ratio", "step",
-                "waiting", "bytes", "#wrong");
-    std::printf("# %8s%14s%14s%9s%12s%12s%14s%8s\n", o.weak ? "each" : "global", "images/s", "images/s", "",
-                "ms", "ms", "MB", "");
+    std::printf("# %8s%14s%14s%9s%14s%12s%12s%14s%8s\n", "batch", "one worker", "all workers", "ratio",
+                "no exchange", "step", "waiting", "bytes", "#wrong");
+    std::printf("# %8s%14s%14s%9s%14s%12s%12s%14s%8s\n", o.weak ? "each" : "global", "images/s", "images/s",
+                "", "ratio", "ms", "ms", "MB", "");
   }
   nlohmann::ordered_json rows = nlohmann::json::array();
   int wrong = 0;
@@ -130,9 +167,9 @@ int bench(const Options& o, Team& team, const Exec& exec) {
     for (const int64_t kind : row.last.bytes) bytes += kind;
     const double step = static_cast<double>(row.last.rows) / row.all,
                  waiting = row.last.seconds - row.last.compute_seconds();
-    std::printf("  %8lld%14.1f%14.1f%9.3f%12.2f%12.2f%14.3f%8d\n", static_cast<long long>(batch), row.one,
-                row.all, row.all / row.one, 1e3 * step, 1e3 * waiting, 1e-6 * static_cast<double>(bytes),
-                row.wrong ? 1 : 0);
+    std::printf("  %8lld%14.1f%14.1f%9.3f%14.3f%12.2f%12.2f%14.3f%8d\n", static_cast<long long>(batch),
+                row.one, row.all, row.all / row.one, row.in_step / row.one, 1e3 * step, 1e3 * waiting,
+                1e-6 * static_cast<double>(bytes), row.wrong ? 1 : 0);
     std::fflush(stdout);
     rows.push_back({{"net", net.name},
                     {"batch", batch},
@@ -144,6 +181,7 @@ int bench(const Options& o, Team& team, const Exec& exec) {
                     {"one_worker_images_per_second", row.one},
                     {"images_per_second", row.all},
                     {"ratio", row.all / row.one},
+                    {"no_exchange_ratio", row.in_step / row.one},
                     {"bytes", bytes},
                     {"wrong", row.wrong}});
   }
