@@ -87,6 +87,10 @@ void Communicator::barrier(Exec& exec) {
   queue(exec, {Traffic::kOther, "barrier"}, 0, [=](Communicator& c, Exec& e) { c.do_barrier(e); });
 }
 
+std::shared_ptr<void> Communicator::memory(const Backend& backend, int64_t bytes) {
+  return {backend.alloc(bytes), backend.release};
+}
+
 int64_t Communicator::span_start(const Label& label) {
   note(activity_, lane_, label.name, label.pass);
   return trace_ == nullptr ? 0 : now_nanoseconds();

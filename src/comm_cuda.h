@@ -24,7 +24,7 @@ namespace convoy {
 // One group of K ranks, rank r at [r]; at most 64. Throws InputError where the build has no CUDA.
 std::vector<std::unique_ptr<Communicator>> local_communicators(int world);
 
-// Over NCCL, which is loaded when one of these is called first: the library that CONVOY_NCCL names, else libnccl.so.2.
+// Over NCCL (whose memory() is ncclMemAlloc's, registered with the communicator, where the library can), which is loaded when one of these is called first: the library that CONVOY_NCCL names, else libnccl.so.2.
 // They throw InputError when there is none, when it is older than 2.14, and where the build has no CUDA.
 std::string nccl_version();  // "2.28.9"
 // Threads: one group, rank r on devices[r], all different. Makes them all, on this thread, whose device changes.
@@ -32,11 +32,6 @@ std::vector<std::unique_ptr<Communicator>> nccl_communicators(const std::vector<
 // Processes: every rank of `host` calls it with a device of its own machine. The host's communicator says where the
 // ranks meet, and ends them all when one fails; it is kept for that.
 std::unique_ptr<Communicator> nccl_communicator(std::unique_ptr<Communicator> host, int device);
-
-// Memory of the calling thread's device for what a communicator carries most, the gradients: over NCCL its own
-// (ncclMemAlloc) and registered with the communicator, where the library can; else, and with null, the backend's.
-// To be released once no transfer uses it.
-std::shared_ptr<void> transfer_memory(const Backend& backend, Communicator* comm, int64_t bytes);
 
 // Copies through pinned memory around a communicator of the host.
 std::unique_ptr<Communicator> staged_communicator(std::unique_ptr<Communicator> inner);

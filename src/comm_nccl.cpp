@@ -92,12 +92,13 @@ class NcclCommunicator final : public Communicator {
     group_->abort();
   }
 
-  // ncclMemAlloc and ncclCommRegister; null where this library does not have them, or they do not work here.
-  std::shared_ptr<void> memory(int64_t bytes) {
+  // ncclMemAlloc and ncclCommRegister; the backend's where this library does not have them, or they do not work here.
+  std::shared_ptr<void> memory(const Backend& backend, int64_t bytes) override {
     const nccl::Library& nccl = library();
-    if (nccl.mem_alloc == nullptr || nccl.mem_free == nullptr) return nullptr;
     void* memory = nullptr;
-    if (nccl.mem_alloc(&memory, static_cast<size_t>(bytes)) != nccl::kSuccess) return nullptr;
+    if (bytes == 0 || nccl.mem_alloc == nullptr || nccl.mem_free == nullptr ||
+        nccl.mem_alloc(&memory, static_cast<size_t>(bytes)) != nccl::kSuccess)
+      return Communicator::memory(backend, bytes);
     void* handle = nullptr;
     if (nccl.comm_register != nullptr && nccl.comm_deregister != nullptr) {
       const std::lock_guard<std::timed_mutex> lock(own_.mutex);
@@ -307,13 +308,6 @@ std::unique_ptr<Communicator> nccl_communicator(std::unique_ptr<Communicator> ho
     if (host != nullptr) host->abort();
     throw;
   }
-}
-
-std::shared_ptr<void> transfer_memory(const Backend& backend, Communicator* comm, int64_t bytes) {
-  auto* over_nccl = dynamic_cast<NcclCommunicator*>(comm);
-  std::shared_ptr<void> memory;
-  if (over_nccl != nullptr && bytes > 0) memory = over_nccl->memory(bytes);
-  return memory != nullptr ? memory : std::shared_ptr<void>(backend.alloc(bytes), backend.release);
 }
 
 }  // namespace convoy

@@ -38,6 +38,9 @@ class DelayLine final : public Communicator {
   DelayLine(std::unique_ptr<Communicator> inner, const LinkSpeed& speed, std::shared_ptr<Link> link);
 
   void abort() noexcept override { inner_->abort(); }
+  std::shared_ptr<void> memory(const Backend& backend, int64_t bytes) override {
+    return inner_->memory(backend, bytes);
+  }
 
  protected:
   void do_all_reduce(Exec& exec, View inout) override;

@@ -337,7 +337,17 @@ Model make_model(const Net& net, const Plan& plan, const ModelOptions& options, 
     m.low_parameters = zeros(backend, exec, "weights in low precision", elements, options.precision);
   }
   m.buffers = zeros(backend, exec, "running statistics", arena_elements(m, true));
-  if (options.training) m.gradients = zeros(backend, exec, "gradients", elements);
+  if (options.training) {
+    try {
+      m.gradient_memory = team.world() > 1
+                              ? team.transfer->memory(backend, 4 * elements)
+                              : std::shared_ptr<void>(backend.alloc(4 * elements), backend.release);
+    } catch (const Error& e) {
+      throw Error(text("no memory for the gradients: ", e.what()));
+    }
+    m.gradients = View(static_cast<std::byte*>(m.gradient_memory.get()), DType::kF32, {elements});
+    run(exec, FillArgs{0, m.gradients});
+  }
   View state[2];
   for (int k = 0; k < state_kinds(options); ++k) {
     m.state[static_cast<size_t>(k)] = zeros(backend, exec, "optimizer state", elements);
@@ -376,8 +386,8 @@ Model make_model(const Net& net, const Plan& plan, const ModelOptions& options, 
   backend.copy(exec, in.mean.data, options.normalization.mean.data(), in.mean.bytes());
   backend.copy(exec, in.stddev.data, options.normalization.stddev.data(), in.stddev.bytes());
 
-  Bindings b = make_bindings(m, in, m.parameters.view().data, m.low_parameters.view().data,
-                             m.gradients.view().data, m.buffers.view().data, state, exec.threads);
+  Bindings b = make_bindings(m, in, m.parameters.view().data, m.low_parameters.view().data, m.gradients.data,
+                             m.buffers.view().data, state, exec.threads);
   b.scalars = m.step_scalars();
   m.values = b.values;
   m.gradients_of = b.gradients;

@@ -299,6 +299,35 @@ inline void bytes(Communicator& comm, Exec& exec) {
   EXPECT_EQ(comm.bytes(Traffic::kColumns), 0);
 }
 
+// Memory that the group gives: of another size on each rank, and used at another place of it.
+inline void own_memory(Communicator& comm, Exec& exec) {
+  const Backend& backend = *exec.backend;
+  constexpr int64_t kCount = 40000;
+  for (int round = 0; round < 2; ++round) {
+    const int64_t first = 16 * (comm.rank() + round);
+    const auto memory = comm.memory(backend, 4 * (first + kCount)), other = comm.memory(backend, 4);
+    auto* const x = static_cast<float*>(memory.get()) + first;
+    const auto given = values<float>(comm.rank(), 0, kCount, round);
+    backend.copy(exec, x, given.data(), 4 * kCount);
+    comm.all_reduce(exec, {}, View(x, {kCount}));
+    comm.all_reduce(exec, {}, View(x, {100}));  // sums of sums
+    comm.broadcast(exec, {}, View(x + 100, {50}), comm.world() - 1);
+    std::vector<float> sums(kCount);
+    synchronize(exec);
+    backend.copy(exec, sums.data(), x, 4 * kCount);
+    synchronize(exec);
+    const auto want = [&](int64_t i) {
+      const float sum = sum_in_rank_order(comm.world(), i, round);
+      float again = sum;
+      for (int r = 1; i < 100 && r < comm.world(); ++r) again += sum;
+      return again;
+    };
+    expect_all(sums, want, text("memory of the group, round ", round, " "));
+    comm.barrier(exec);  // the others may be reading
+    synchronize(exec);
+  }
+}
+
 // A hundred schedules: collectives drawn by chance, ranks that come at different times.
 inline void schedules(Communicator& comm, Exec& exec) {
   for (int schedule = 0; schedule < 100; ++schedule) {
@@ -326,6 +355,7 @@ struct Case {
 };
 inline const std::vector<Case>& cases() {
   static const std::vector<Case> all{{"AllReduce", all_reduces},
+                                     {"OwnMemory", own_memory},
                                      {"AllGather", all_gathers},
                                      {"ReduceScatter", reduce_scatters},
                                      {"Broadcast", broadcasts},

@@ -87,6 +87,10 @@ class Communicator {
     lane_ = lane;
   }
 
+  // Memory for what this group carries most, the gradients: the backend's, or such as makes the transfers cheaper. All
+  // ranks ask for it in the same order, each for as much as it wants, and release it once no transfer uses it.
+  virtual std::shared_ptr<void> memory(const Backend& backend, int64_t bytes);
+
   // Ends the run for everyone: all calls, running and to come, on all ranks, throw Aborted. Never throws.
   virtual void abort() noexcept = 0;
 

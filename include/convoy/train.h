@@ -126,9 +126,11 @@ struct Model {
   std::vector<RowRange> own;         // one a spec: the rows of the whole tensor that this worker has
   std::vector<View> values;          // one a spec, own rows: in `parameters`, or in `buffers`
   std::vector<View> gradients_of;    // one a spec; empty for buffers
-  Tensor parameters, gradients, buffers;
-  Tensor low_parameters;        // in the precision of the activations, where that is not f32
-  std::array<Tensor, 2> state;  // momentum, or AdamW's m and v
+  Tensor parameters, buffers;
+  View gradients;
+  std::shared_ptr<void> gradient_memory;  // the transfer group's own, where it has some (comm.h)
+  Tensor low_parameters;                  // in the precision of the activations, where that is not f32
+  std::array<Tensor, 2> state;            // momentum, or AdamW's m and v
   Tensor activations, split_activations, exchange, scratch, input, scalars;
   View pixels, labels, index;               // the batch on the backend, for plan.rows rows
   View pass_labels;                         // i32 [batch], in the passes' order
