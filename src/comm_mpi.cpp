@@ -13,6 +13,7 @@
 
 #include "kernels/cpu_queue.h"
 #include "mpi_requests.h"
+#include "neighbours.h"
 
 namespace convoy {
 namespace {
@@ -44,8 +45,9 @@ RowRange piece_of(RowRange whole, int64_t piece, int64_t elements) {
   _exit(status);
 }
 
-// With the error that is being handled as the message.
-[[noreturn]] void end_all_ranks(MpiCalls& calls, int rank) {
+}  // namespace
+
+void end_all_ranks(MpiCalls& calls, int rank) {
   try {
     if (std::current_exception() != nullptr) throw;
     end_all_ranks(calls, rank, 1, "the run was aborted");
@@ -60,6 +62,9 @@ RowRange piece_of(RowRange whole, int64_t piece, int64_t elements) {
   }
 }
 
+namespace {
+
+// Messages, between any ranks.
 class MpiCommunicator final : public Communicator {
  public:
   MpiCommunicator(MpiCalls& calls, MPI_Comm comm, int rank, int world)
@@ -248,8 +253,15 @@ std::string library_version() {
   return all.substr(0, all.find_first_of(",\n"));  // "Open MPI v4.1.4"; what follows is the builder's
 }
 
+// What ranks of one machine can read of each other; null otherwise.
+std::shared_ptr<const Neighbours>& neighbours() {
+  static auto& found = *new std::shared_ptr<const Neighbours>;
+  return found;
+}
+
 MpiProcess init() {
   calls().init();
+  calls().make([] { neighbours() = Neighbours::find(MPI_COMM_WORLD); });
   return process();
 }
 
@@ -266,6 +278,8 @@ std::unique_ptr<Communicator> communicator() {
     MPI_Comm_rank(comm, &rank);
     MPI_Comm_size(comm, &world);
   });
+  if (neighbours() != nullptr)
+    if (auto group = machine_communicator(calls(), comm, rank, world, neighbours())) return group;
   return std::make_unique<MpiCommunicator>(calls(), comm, rank, world);
 }
 

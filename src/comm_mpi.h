@@ -3,6 +3,9 @@
 // Sums are our own, in rank order: the same bits as thread_communicators gives. Whoever waits polls, and sleeps
 // between polls: a blocking call of Open MPI would keep a core busy.
 //
+// Ranks of one machine read each other's memory where the kernel lets them (neighbours.h); others, and all where
+// CONVOY_MPI_TRANSFERS=messages is set in the environment, send messages.
+//
 // abort() prints the error that is being handled as "convoy: rank 3 (host): error: ...", ends the processes of all
 // ranks, with status 2 for InputError and 1 for any other, and does not return. Where a rank is killed, mpirun and
 // srun --kill-on-bad-exit=1 end the others.

@@ -39,6 +39,9 @@ for world in 1 2 3 4; do
 done
 CONVOY_MPI_THREADS=single ranks 3 0 60 bodies
 said 1 '^\[  PASSED  \] '
+# Ranks that can't read each other's memory, or are told not to.
+CONVOY_MPI_TRANSFERS=messages ranks 3 0 60 bodies
+said 1 '^\[  PASSED  \] '
 
 ranks 3 2 20 differ
 said 1 "^convoy: rank 0 \(.*\): error: the workers must agree on net: rank 0 has 'fc 10', rank 2 has 'fc 11'$"
