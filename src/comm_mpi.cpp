@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "kernels/cpu_queue.h"
+#include "mpi_heartbeats.h"
 #include "mpi_requests.h"
 #include "neighbours.h"
 
@@ -269,23 +270,37 @@ void finalize() {
   calls().make([] { MPI_Finalize(); });
 }
 
-std::unique_ptr<Communicator> communicator() {
+struct Group {
   MPI_Comm comm = MPI_COMM_NULL;
   int rank = 0, world = 1;
+};
+
+Group group_of_all() {
+  Group all;
   calls().make([&] {
-    check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm));
-    MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
-    MPI_Comm_rank(comm, &rank);
-    MPI_Comm_size(comm, &world);
+    check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &all.comm));
+    MPI_Comm_set_errhandler(all.comm, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(all.comm, &all.rank);
+    MPI_Comm_size(all.comm, &all.world);
   });
+  return all;
+}
+
+std::unique_ptr<Communicator> communicator() {
+  const Group all = group_of_all();
   if (neighbours() != nullptr)
-    if (auto group = machine_communicator(calls(), comm, rank, world, neighbours())) return group;
-  return std::make_unique<MpiCommunicator>(calls(), comm, rank, world);
+    if (auto group = machine_communicator(calls(), all.comm, all.rank, all.world, neighbours())) return group;
+  return std::make_unique<MpiCommunicator>(calls(), all.comm, all.rank, all.world);
+}
+
+std::unique_ptr<Heartbeats> heartbeats(StatusBoard& board) {
+  const Group all = group_of_all();
+  return mpi_heartbeats(calls(), all.comm, all.rank, all.world, board);
 }
 
 }  // namespace
 
 extern const Mpi kMpi;
-const Mpi kMpi = {library_version, init, finalize, communicator};
+const Mpi kMpi = {library_version, init, finalize, communicator, heartbeats};
 
 }  // namespace convoy

@@ -17,6 +17,7 @@
 #include <string>
 
 #include "convoy/comm.h"
+#include "status_board.h"
 
 namespace convoy {
 
@@ -28,11 +29,20 @@ struct MpiProcess {
   int sharer = 0, sharers = 1;
 };
 
+// Between making and destroying one (every rank does both, and destroying it waits for all), what a rank writes of itself
+// on its board comes to the boards of all others. A thread of its own calls MPI for it: whoever reads the board does not
+// depend on MPI.
+class Heartbeats {
+ public:
+  virtual ~Heartbeats() = default;
+};
+
 struct Mpi {
   std::string (*version)();                         // of the library; may be asked before init()
   MpiProcess (*init)();                             // once a process
   void (*finalize)();                               // every rank calls it, once no communicator has work left
   std::unique_ptr<Communicator> (*communicator)();  // a group of all ranks, which all of them ask for
+  std::unique_ptr<Heartbeats> (*heartbeats)(StatusBoard& board);
 };
 
 // Null: this build has no MPI.

@@ -182,7 +182,7 @@ int TrainingRun::run() {
   if (leads()) announce();
   if (!settings_.trace.empty()) start_trace();
   note_activity(&activity_);
-  const Watchdog watchdog(activity_, settings_.watchdog, team_.rank(), team_.world(), team_.compute);
+  const Watchdog watchdog(activity_, settings_.watchdog, team_);
   try {
     train();
   } catch (const NonfiniteError& error) {

@@ -14,7 +14,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kPoll = 0.25;   // seconds between two looks
-constexpr double kAnswers = 2;   // seconds in which the others say what they do
+constexpr double kFirst = 2;     // seconds that a rank leaves the report to one before it
+constexpr double kSilent = 5;    // seconds: who was not heard for longer does not run
 constexpr unsigned kAbort = 10;  // seconds that ending the others may take
 
 std::string time_of_day(std::time_t time) {
@@ -25,10 +26,25 @@ std::string time_of_day(std::time_t time) {
   return digits;
 }
 
+double seconds_since(Clock::time_point time) {
+  return std::chrono::duration<double>(Clock::now() - time).count();
+}
+
+template <size_t bytes>
+void put(char (&to)[bytes], const std::string& from) {
+  to[from.copy(to, bytes - 1)] = 0;
+}
+
 }  // namespace
 
-Watchdog::Watchdog(const Activity& activity, int64_t seconds, int rank, int world, Communicator* workers)
-    : activity_(activity), seconds_(seconds), rank_(rank), world_(world), workers_(workers) {
+Watchdog::Watchdog(const Activity& activity, int64_t seconds, const Team& team)
+    : activity_(activity),
+      seconds_(seconds),
+      rank_(team.rank()),
+      world_(team.world()),
+      workers_(team.compute),
+      own_board_(team.board == nullptr ? world_ : 0),
+      board_(team.board == nullptr ? own_board_ : *team.board) {
   if (seconds_ > 0) thread_ = std::thread([this] { watch(); });
 }
 
@@ -61,10 +77,9 @@ void Watchdog::watch() {
       seen = {count, std::time(nullptr)};
       still = 0;
     }
-    if (still < static_cast<double>(seconds_)) continue;
-    report();
-    if (sleep(kAnswers)) end_all();
-    return;
+    board_.write(rank_, status(still));
+    const auto most = static_cast<double>(seconds_);
+    if (still >= most + kFirst || (still >= most && speaks())) end_all(report());
   }
 }
 
@@ -76,24 +91,61 @@ std::string Watchdog::lane_text(Lane lane) const {
               time_of_day(seen_[static_cast<size_t>(lane)].since));
 }
 
-void Watchdog::report() const {
-  char host[256] = "unknown host";
-  gethostname(host, sizeof host - 1);
+WorkerStatus Watchdog::status(double still) const {
+  WorkerStatus now;
+  gethostname(now.host, sizeof now.host - 1);
   const char* phase = activity_.phase();
   const std::time_t last = std::max(seen_[0].since, seen_[1].since);
-  const std::string line =
-      text("convoy: rank ", rank_, " of ", world_, " (", host, "): no progress since ", time_of_day(last),
-           ", ", seconds_, " s: ", phase == nullptr ? "before the first step" : phase, ", step ",
-           activity_.step(), lane_text(Lane::kCompute), lane_text(Lane::kTransfer), "\n");
-  std::fputs(line.c_str(), stderr);
-  std::fflush(stderr);
+  put(now.doing, text(still < 4 * kPoll ? "moves" : text("no progress since ", time_of_day(last)), ": ",
+                      phase == nullptr ? "before the first step" : phase, ", step ", activity_.step(),
+                      lane_text(Lane::kCompute), lane_text(Lane::kTransfer)));
+  return now;
 }
 
-void Watchdog::end_all() const noexcept {
+bool Watchdog::silent(const StatusBoard::Entry& entry) const {
+  const double most =
+      std::max(3 * heartbeat_seconds(world_), std::min(kSilent, static_cast<double>(seconds_) / 2));
+  return seconds_since(entry.when) > most;
+}
+
+// Whether no rank before this one is there to do it.
+bool Watchdog::speaks() const {
+  for (int rank = 0; rank < rank_; ++rank)
+    if (!silent(board_.read(rank))) return false;
+  return true;
+}
+
+// Gives the ranks that are silent, in words; empty: none.
+std::string Watchdog::report() const {
+  std::string lines, silent_ranks;
+  for (int rank = 0; rank < world_; ++rank) {
+    const StatusBoard::Entry entry = board_.read(rank);
+    const bool is_silent = rank != rank_ && silent(entry);
+    if (is_silent) silent_ranks += text(silent_ranks.empty() ? "" : ", ", rank);
+    lines += text("convoy: rank ", rank, " of ", world_);
+    if (!entry.heard) {
+      lines += ": was never heard\n";
+      continue;
+    }
+    lines += text(" (", entry.status.host, "): ");
+    if (is_silent)
+      lines += text("silent since ",
+                    time_of_day(std::time(nullptr) - static_cast<std::time_t>(seconds_since(entry.when))),
+                    "; last known: ");
+    lines += text(entry.status.doing, "\n");
+  }
+  std::fputs(lines.c_str(), stderr);
+  std::fflush(stderr);
+  return silent_ranks;
+}
+
+void Watchdog::end_all(const std::string& silent_ranks) const noexcept {
   alarm(kAbort);  // ends this process where the call that ends the others hangs too
   try {
     throw Error(text("no progress for ", seconds_, " s (--watchdog): all workers are ended",
-                     world_ > 1 ? "; one that said nothing above did not run" : ""));
+                     silent_ranks.empty() ? ""
+                                          : text("; silent: rank ", silent_ranks,
+                                                 " (stopped, or its machine or the network hangs)")));
   } catch (const Error& error) {
     if (workers_ != nullptr) workers_->abort();  // under MPI it prints the error and does not return
     std::fflush(stdout);

@@ -1,8 +1,9 @@
-// Ends a run that has stopped moving: a thread that looks at its worker's activity four times a second.
+// Ends a run that has stopped moving: a thread that looks at its worker's activity four times a second, and writes on the
+// workers' board what that is.
 //
-// After `seconds` in which neither lane noted anything it prints one line on stderr: what the worker does, in which step
-// and pass, and since when. The other workers' watchdogs do the same, each for its own: a rank that prints no line did
-// not run (stopped, or its machine hangs). Two seconds later all ranks are ended with status 1.
+// After `seconds` in which neither lane noted anything, the first of the ranks that are still heard prints on stderr what
+// every rank does, in which step, layer and pass, and since when; of a rank that is silent (stopped, or its machine or
+// network hangs) what it was last known to do. Then all ranks are ended with status 1.
 //
 // Time in which this process itself did not run (stopped and continued, a suspended job) does not count.
 #pragma once
@@ -16,13 +17,14 @@
 
 #include "activity.h"
 #include "convoy/comm.h"
+#include "status_board.h"
 
 namespace convoy {
 
 class Watchdog {
  public:
-  // `workers` is what ends the others; null: a worker alone. 0 seconds: no watchdog.
-  Watchdog(const Activity& activity, int64_t seconds, int rank, int world, Communicator* workers);
+  // The team is what ends the others. 0 seconds: no watchdog.
+  Watchdog(const Activity& activity, int64_t seconds, const Team& team);
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
@@ -35,13 +37,18 @@ class Watchdog {
   void watch();
   bool sleep(double seconds);
   std::string lane_text(Lane lane) const;
-  void report() const;
-  [[noreturn]] void end_all() const noexcept;
+  WorkerStatus status(double still) const;
+  bool silent(const StatusBoard::Entry& entry) const;
+  bool speaks() const;
+  std::string report() const;
+  [[noreturn]] void end_all(const std::string& silent_ranks) const noexcept;
 
   const Activity& activity_;
   const int64_t seconds_;
   const int rank_, world_;
   Communicator* const workers_;
+  StatusBoard own_board_;  // of a worker alone
+  StatusBoard& board_;
   std::array<Seen, kLanes> seen_;
   std::mutex mutex_;
   std::condition_variable over_;

@@ -8,6 +8,7 @@
 #include "delay_line.h"
 #include "device.h"
 #include "launcher.h"
+#include "status_board.h"
 #include "transport.h"
 
 namespace convoy {
@@ -28,6 +29,7 @@ bool is_aborted(const std::exception_ptr& error) {
 // A group for each queue, and on CUDA one for host memory.
 struct Groups {
   std::unique_ptr<Communicator> compute, transfer, host = nullptr;
+  StatusBoard* board = nullptr;
 };
 
 // Both groups of a worker, on one simulated link where one is asked for.
@@ -54,6 +56,7 @@ int work(const WorkersOptions& options, Groups& groups, int threads, int first_c
   Team team;
   if (groups.compute->world() > 1)
     team = {groups.compute.get(), groups.transfer.get(), cpu_queue_exec(backend, queue)};
+  team.board = groups.board;
   try {
     return body(team, cpu_exec(backend, threads, first_cpu));
   } catch (...) {
@@ -71,6 +74,7 @@ int work(const WorkersOptions& options, const Cuda& cuda, Groups& groups, int de
     team.host_group = groups.host.get();
     team.host_queue.backend = &cpu_backend(options.isa);
   }
+  team.board = groups.board;
   try {
     return body(team, cuda_exec(cuda, compute));
   } catch (...) {
@@ -100,6 +104,8 @@ std::vector<Groups> cuda_thread_groups(const WorkersOptions& options, const Cuda
 int run_threads(const WorkersOptions& options, const Cuda* cuda, int workers, const Body& body) {
   std::vector<Groups> groups =
       cuda != nullptr ? cuda_thread_groups(options, *cuda, workers) : thread_groups(options, workers);
+  StatusBoard board(workers);
+  for (Groups& one : groups) one.board = &board;
   const int threads = cuda != nullptr ? 1 : threads_of_each(options, workers);
   std::mutex mutex;
   std::exception_ptr first;
@@ -129,6 +135,8 @@ int run_threads(const WorkersOptions& options, const Cuda* cuda, int workers, co
 int run_processes(const WorkersOptions& options, const Cuda* cuda, const Launcher& started,
                   const Body& body) {
   const MpiProcess self = mpi()->init();
+  StatusBoard board(self.world);
+  std::unique_ptr<Heartbeats> heartbeats;
   Groups groups;
   int status = 0;
   try {
@@ -140,6 +148,8 @@ int run_processes(const WorkersOptions& options, const Cuda* cuda, const Launche
     } else {
       groups = groups_of(options, std::move(compute), std::move(transfer));
     }
+    groups.board = &board;
+    heartbeats = mpi()->heartbeats(board);
     if (self.world != started.processes && started.processes > 1)
       input_error(started.processes, " processes were started (", started.source, "), MPI knows of ",
                   self.world, ": use the mpirun of the MPI that Convoy was built with, or srun --mpi=pmix");
@@ -155,6 +165,7 @@ int run_processes(const WorkersOptions& options, const Cuda* cuda, const Launche
     if (group == nullptr) throw;
     group->abort();
   }
+  heartbeats.reset();
   mpi()->finalize();
   return status;
 }

@@ -33,6 +33,52 @@ printed() {
   if [[ $status -eq 0 && ! -s err ]] && grep -qE -e "$pattern" out; then ok
   else wrong "convoy $* -> $status, wanted on stdout: $pattern; got:"; head -20 out err; fi
 }
+# same_weights RUN OTHER: their newest checkpoints are of one step, and hold the same tensors to the last bit.
+same_weights() {
+  python3 - "$@" <<'PY'
+import json, re, struct, sys
+def tensors(run):
+    latest = open(f"{run}/latest").read().strip()
+    data = open(f"{run}/{latest}", "rb").read()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + length])
+    header.pop("__metadata__")
+    start = 8 + length
+    return re.search(r"\d+", latest).group(), {
+        name: (t["shape"], data[start + t["data_offsets"][0]:start + t["data_offsets"][1]]) for name, t in header.items()}
+first, second = map(tensors, sys.argv[1:])
+sys.exit(first != second or not first[1])
+PY
+}
+# only_run_files DIR: nothing is in it but what a complete run leaves.
+only_run_files() {
+  local name
+  for name in "$1"/* "$1"/.[!.]*; do
+    case ${name##*/} in
+      config.toml | metrics.jsonl | summary.json | latest | best.safetensors | checkpoint-*.safetensors | ".[!.]*") ;;
+      *) echo "left over: $name"; return 1 ;;
+    esac
+  done
+}
+# until_ok SECONDS COMMAND...: waits until it succeeds.
+until_ok() {
+  local most=$1 i
+  shift
+  for ((i = 0; i < most * 10; ++i)); do
+    if "$@" >/dev/null 2>&1; then return 0; fi
+    sleep 0.1
+  done
+  return 1
+}
+# steps RUN N: that many lines of steps stand in its metrics.
+steps() { [[ $(grep -sc '"event":"step"' "$1/metrics.jsonl") -ge $2 ]]; }
+# soaked NAME COUNT FAILURES [KEY=NUMBER...]: what a campaign of tests/soak.sh came to, for its JSON file.
+soaked() {
+  local line="soak: {\"campaign\": \"$1\", \"count\": $2, \"failures\": $3" more
+  shift 3
+  for more in "$@"; do line+=", \"${more%%=*}\": ${more#*=}"; done
+  echo "$line}"
+}
 # finish: the last lines of a test.
 finish() {
   echo "$checks checks, $bad wrong"

@@ -45,8 +45,9 @@ struct Label {
   int32_t pass = -1;  // -1: of no pass
 };
 
-class Activity;  // activity.h
-class Trace;     // trace.h
+class Activity;     // activity.h
+class StatusBoard;  // status_board.h
+class Trace;        // trace.h
 enum class Lane : uint8_t;
 
 // Rows that each rank gives or gets, one entry a rank. It outlives the transfer.
@@ -149,6 +150,7 @@ struct Team {
   Exec queue;                        // of `transfer`
   Trace* trace = nullptr;            // of the compute queue's operations; the communicators have their own
   Activity* activity = nullptr;      // likewise
+  StatusBoard* board = nullptr;      // what the workers' watchdogs know of each other
   // Where the backend's memory is not the host's: a group for host memory, and its Exec. See host().
   Communicator* host_group = nullptr;
   Exec host_queue{};
