@@ -50,21 +50,20 @@ void add_up(Model& m, Exec& compute, Totals& totals) {
   totals = sum;
 }
 
-// The largest of the workers' votes.
-int32_t agreed(Model& m, Exec& compute, int32_t vote) {
+}  // namespace
+
+int32_t largest(Model& m, Exec& compute, int32_t value) {
   Exec& exec = m.team.host_exec(compute);
   const int world = m.team.world();
-  if (world == 1) return vote;
+  if (world == 1) return value;
   std::vector<int32_t> all(static_cast<size_t>(world));
   int32_t* mine = &all[static_cast<size_t>(m.team.rank())];
-  *mine = vote;
+  *mine = value;
   m.team.host()->all_gather(exec, {Traffic::kOther, "vote"}, View(mine, Shape{1}),
                             View(all.data(), Shape{world}), m.report_blocks);
   exec.backend->synchronize(exec);
   return *std::max_element(all.begin(), all.end());
 }
-
-}  // namespace
 
 EvaluationReport evaluate(Model& m, Exec& exec, Loader& loader, bool confusion,
                           const std::function<int32_t()>& stop) {
@@ -75,7 +74,7 @@ EvaluationReport evaluate(Model& m, Exec& exec, Loader& loader, bool confusion,
   int32_t stopped = 0;
   loader.start(0);
   while (const Batch* batch = loader.next()) {
-    if (stop && (stopped = agreed(m, exec, stop())) != 0) break;
+    if (stop && (stopped = largest(m, exec, stop())) != 0) break;
     const StepReport step = evaluate_batch(m, exec, *batch, confusion ? &logits : nullptr);
     totals.loss += step.loss;
     totals.correct += step.correct;

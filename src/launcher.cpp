@@ -17,6 +17,12 @@ Launcher launcher() {
       found.source = text(variable, "=", value);
       break;
     }
+  if (found.processes > 1)
+    for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"})
+      if (const char* value = std::getenv(variable)) {
+        found.rank = std::atoll(value);
+        break;
+      }
   return found;
 }
 

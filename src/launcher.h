@@ -9,6 +9,7 @@ struct Launcher {
   bool mpi = false;       // a launcher that MPI understands: mpirun, or srun --mpi=pmix
   int64_t processes = 1;  // that were started together, as far as the environment says
   std::string source;     // the variable that says so
+  int64_t rank = 0;       // of this process among them
 };
 
 Launcher launcher();

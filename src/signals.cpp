@@ -15,7 +15,10 @@ void remember(int signal) {
 }  // namespace
 
 void catch_signals() {
-  for (int signal : {SIGTERM, SIGINT, SIGUSR1, SIGUSR2}) {
+  for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}) {
+    struct sigaction before = {};
+    if (signal == SIGHUP && sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_IGN)
+      continue;  // started by nohup
     struct sigaction action = {};
     action.sa_handler = remember;
     sigemptyset(&action.sa_mask);
@@ -33,6 +36,8 @@ const char* signal_name(int signal) {
   switch (signal) {
     case SIGTERM:
       return "SIGTERM";
+    case SIGHUP:
+      return "SIGHUP";
     case SIGINT:
       return "SIGINT";
     case SIGUSR1:

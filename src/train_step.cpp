@@ -201,12 +201,13 @@ struct Share {
   double loss;
   int64_t correct, rows;
   int32_t vote;
+  double slowest;
 };
 static_assert(sizeof(Share) <= kReportBytes);
 
-Share own_share(Running& s, int32_t vote) {
+Share own_share(Running& s, int32_t vote, double slowest) {
   s.compute.backend->synchronize(s.compute);
-  Share share{0, 0, s.step.front.rows, vote};
+  Share share{0, 0, s.step.front.rows, vote, slowest};
   const float* loss = s.m.own_loss.view().f32();
   const int32_t* rank = s.m.own_rank.view().as<int32_t>();
   for (int64_t n = 0; n < share.rows; ++n) {  // in row order and double precision
@@ -237,6 +238,7 @@ void read_shares(Running& s) {
     s.report.correct += share.correct;
     s.report.rows += share.rows;
     s.report.vote = std::max(s.report.vote, share.vote);
+    s.report.slowest = std::max(s.report.slowest, share.slowest);
   }
 }
 
@@ -316,7 +318,9 @@ StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSet
     s.run(front.update);
     if (split && !m.plan.options.update_each_pass) s.run(s.step.passes[0].program->update);
   };
-  const auto report = [&] { send_share(s, own_share(s, settings.vote)); };
+  const auto report = [&] {
+    send_share(s, own_share(s, settings.vote, std::max(settings.last, since(start))));
+  };
   const auto agree = [&] {
     read_shares(s);
     if (!std::isfinite(s.report.loss)) name_nonfinite(m, compute, s.step, settings.step);
@@ -377,7 +381,7 @@ StepReport evaluate_batch(Model& m, Exec& compute, const Batch& batch, std::vect
       keep_logits(*work.program, work.own_first, work.pass.from[static_cast<size_t>(m.team.rank())]);
     });
   }
-  const Share share = own_share(s, 0);
+  const Share share = own_share(s, 0, 0);
   s.report.loss = share.loss;
   s.report.correct = share.correct;
   s.report.rows = share.rows;

@@ -294,6 +294,14 @@ int32_t TrainingRun::vote() const {
   return settings_.max_minutes > 0 && since(started_) >= settings_.max_minutes * 60 ? kOutOfTime : 0;
 }
 
+// A signal that came after a step's vote would wait for the end of the next one. Where steps are long the workers vote at
+// their end too; where they are short, that would take time of every step.
+void TrainingRun::vote_again(const StepReport& report) {
+  constexpr double kLong = 0.25;  // seconds
+  step_seconds_ = report.seconds;
+  if (stop_ == 0 && (team_.world() == 1 || report.slowest > kLong)) stop_ = largest(model_, exec_, vote());
+}
+
 bool TrainingRun::one_step(const Batch& batch) {
   StepSettings now;
   now.step = step_;
@@ -301,6 +309,7 @@ bool TrainingRun::one_step(const Batch& batch) {
   now.lr = static_cast<float>(learning_rate(schedule_, step_));
   if (settings_.fc_lr > 0) now.split_lr = now.lr * static_cast<float>(settings_.fc_lr / settings_.lr);
   now.vote = vote();
+  now.last = step_seconds_;
   activity_.phase("training", step_);
   if (step_ == profiled_.first) find_cuda()->profile(true);
   const StepReport report = train_step(model_, exec_, batch, now);
@@ -322,6 +331,7 @@ bool TrainingRun::one_step(const Batch& batch) {
     window_.bytes[t] += report.bytes[t];
   }
   stop_ = std::max(stop_, report.vote);
+  vote_again(report);
   const bool due = average_every_.epochs ? epoch_at_end() && (epoch_ + 1) % average_every_.count == 0
                                          : step_ % average_every_.count == 0;
   if (averages_ && due) average();

@@ -40,6 +40,7 @@ class TrainingRun {
   void start_trace();
   void trace_step();
   int32_t vote() const;
+  void vote_again(const StepReport& report);
   bool leads() const { return team_.rank() == 0; }
   void average();
   void end_epoch(bool complete);  // with `complete`, the epoch has no more batches
@@ -81,6 +82,7 @@ class TrainingRun {
   std::unique_ptr<Progress> progress_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   bool resumed_ = false, averages_ = false;
+  double step_seconds_ = 0;                                      // of the last one
   double seconds_ = 0, epoch_seconds_ = 0, window_seconds_ = 0;  // of training steps
   int64_t rows_ = 0, epoch_rows_ = 0, window_rows_ = 0, window_steps_ = 0;
   double window_loss_ = 0;

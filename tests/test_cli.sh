@@ -77,7 +77,7 @@ printed 'step 6' train --resume run --steps 8
 if [[ $(grep -c '"event":"step"' run/metrics.jsonl) -eq 8 ]]; then ok; else wrong "metrics.jsonl after --resume"; fi
 
 # Signals: saved, status 75, goes on to the end
-for signal in TERM INT USR1 USR2; do
+for signal in TERM INT HUP USR1 USR2; do
   # Job control gives the program its own SIGINT: a script's background jobs ignore it.
   set -m
   "$convoy" train "${run[@]}" --steps 100000000 --checkpoint-every 0 --out "stopped-$signal" >out 2>err </dev/null &
@@ -93,6 +93,25 @@ for signal in TERM INT USR1 USR2; do
   files=("stopped-$signal"/checkpoint-*.safetensors)
   if [[ $status -eq 75 && -e ${files[0]} ]]; then ok; else wrong "SIG$signal -> status $status"; cat out err; fi
 done
+# A terminal that is closed, and one that is closed behind nohup
+cat >terminal.py <<'PY'
+import os, pty, signal, sys, time
+pid, terminal = pty.fork()
+if pid == 0: os.execvp(sys.argv[2], sys.argv[2:])
+deadline = time.monotonic() + 300
+while not os.path.exists(sys.argv[1]) or os.path.getsize(sys.argv[1]) == 0:
+    assert time.monotonic() < deadline, "it does not train"
+    time.sleep(0.05)
+os.close(terminal)
+status = os.waitpid(pid, 0)[1]
+sys.exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+PY
+python3 terminal.py closed/metrics.jsonl "$convoy" train "${run[@]}" --steps 100000000 --checkpoint-every 0 --out closed
+status=$?
+if [[ $status -eq 75 && -s closed/latest ]]; then ok; else wrong "a closed terminal -> status $status"; fi
+python3 terminal.py nohup/metrics.jsonl nohup "$convoy" train "${run[@]}" --max-minutes 0.03 --checkpoint-every 0 --out nohup
+status=$?
+if [[ $status -eq 0 && -s nohup/summary.json ]]; then ok; else wrong "a closed terminal behind nohup -> status $status"; fi
 step=$(basename "${files[0]}" .safetensors)
 printed "step ${step#checkpoint-}" train --resume stopped-USR2 --steps $((${step#checkpoint-} + 1))
 
@@ -115,5 +134,40 @@ if [[ $status -eq 75 && -s evaluated/checkpoint-1.safetensors && ! -e evaluated/
   ! grep -q '"event":"epoch"' evaluated/metrics.jsonl; then ok; else wrong "a signal during the evaluation: status $status"; cat out err; fi
 printed '^epoch 1/1 .* test loss [0-9.]+' train --resume evaluated --isa auto --threads 0
 printed 'nothing is left to do' train --resume evaluated --isa auto --threads 0
+
+
+# Steps that wait for a slow link (about 3 s each): a signal is seen at the end of the step that it came in, not of the next.
+printf 'input 16x16x3\nconv 8 3x3 pad 1\nrelu\nfc 10\n' >small.net
+"$convoy" train --model small.net --data synthetic:16x16x3:10 --batch-size 32 --workers 2 --threads 1 --steps 1000 --log-every 1 \
+  --link-gbps 0.00003 --out link >out 2>err </dev/null &
+pid=$!
+for ((i = 0; i < 6000; ++i)); do
+  [[ $(grep -sc '"step",' link/metrics.jsonl) -ge 2 ]] && break
+  sleep 0.05
+done
+sleep 0.7  # the workers vote early in a step: this is later
+kill -s TERM "$pid"
+at=$(grep -c '"step",' link/metrics.jsonl)
+wait "$pid"
+status=$?
+if [[ $status -eq 75 && -s link/checkpoint-$((at + 1)).safetensors ]]; then ok
+else wrong "a signal $at steps into a run on a slow link: status $status"; ls link; cat out err; fi
+
+# What is wrong with the command line is said once by the ranks of mpirun.
+if command -v mpirun >/dev/null && "$convoy" info | grep -q '^MPI.*Open MPI'; then
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+  for words in "train --batchsize 3" "train --lr high" "nothing" "train --device cuda --precision f32 --model nowhere"; do
+    # shellcheck disable=SC2086  # several words
+    mpirun -np 3 "$convoy" $words >out 2>err </dev/null
+    status=$?
+    if [[ $status -eq 2 && $(grep -c '^convoy: ' err) -eq 1 ]]; then ok; else wrong "mpirun, $words: status $status"; cat err; fi
+  done
+  # A rank that is alone with its fault says it.
+  # shellcheck disable=SC2016  # for the program
+  printf '#!/usr/bin/env bash\n[[ $OMPI_COMM_WORLD_RANK -ne 1 ]] || set -- train --no-such-option\nexec %q "$@"\n' "$convoy" >one-differs
+  chmod +x one-differs
+  mpirun -np 2 ./one-differs train "${run[@]}" --steps 3 --out differs >out 2>err </dev/null
+  if grep -q '^convoy: rank 1 (.*): error: unknown option --no-such-option' err; then ok; else wrong "a fault of rank 1 alone"; cat err; fi
+fi
 
 finish

@@ -170,11 +170,12 @@ void refresh_low(Model& model, Exec& exec);
 // Where parameter i's optimizer state lies (kind 0 or 1), or an empty view.
 View state_of(const Model& model, size_t spec, int kind);
 
-// What a step of the global batch came to; every worker has the same loss, correct, rows and vote.
+// What a step of the global batch came to; every worker has the same loss, correct, rows, vote and slowest.
 struct StepReport {
   double loss = 0;  // sum over rows
   int64_t correct = 0, rows = 0;
   int32_t vote = 0;      // the largest of the workers'
+  double slowest = 0;    // seconds: of the workers' last steps, or of this one up to its losses, the longest
   bool skipped = false;  // with f16: gradients overflowed, and no weight was changed
   // This worker's: seconds of the step, those that it waited for transfers, and their bytes (comm.h).
   double seconds = 0;
@@ -194,12 +195,16 @@ struct StepSettings {
   float lr = 0;
   std::optional<float> split_lr = std::nullopt;  // of the split half; lr unless given
   int32_t vote = 0;  // what the workers have to agree on at the end of the step, as StepReport::vote
+  double last = 0;   // seconds of this worker's last step
 };
 
 // One training step: normalise, forward, loss, backward, update. `batch.global_rows` must be one of the lowered
 // sizes. Throws NonfiniteError on every worker, naming the step and the first layer with a non-finite value, before
 // the weights are changed (with per-pass updates: before that pass changes them).
 StepReport train_step(Model& model, Exec& exec, const Batch& batch, const StepSettings& settings);
+
+// The largest of the workers' values, on each of them.
+int32_t largest(Model& model, Exec& exec, int32_t value);
 
 // Forward and loss only, of this worker's rows: loss, correct and rows are theirs. `logits` (rows x classes, host
 // memory) is filled when it is not null.
