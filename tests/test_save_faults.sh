@@ -87,5 +87,6 @@ if ((killed < calls || failed <= 20)); then
   echo "FAILED: only $killed kills and $failed errors for $calls calls"
   exit 1
 fi
+echo "soak: {\"campaign\": \"save faults\", \"count\": $cases, \"failures\": 0, \"system_calls\": $calls, \"killed\": $killed}"
 echo "passed: $cases faults at $calls system calls of a save:" \
   "killed $killed, error reported $failed, unharmed $unharmed"

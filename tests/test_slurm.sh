@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The jobs on a real Slurm with two simulated nodes: warned, out of time, cancelled, requeued; the weights at the end are
-# those of a run that nobody disturbed.   CONVOY=build-cpu/convoy REPEAT=1      exit status 77: no Slurm, no MPI
+# The jobs on a real Slurm with two simulated nodes: every script; and one that trains warned, out of time, cancelled,
+# requeued, under mpirun and srun: the weights at the end are those of a run that nobody disturbed.
+#   CONVOY=build-cpu/convoy REPEAT=1 SAVED_MILLISECONDS=20000      exit status 77: no Slurm, no MPI
 # shellcheck disable=SC2317,SC2030,SC2031  # functions are called by their names, some in subshells
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -33,18 +34,7 @@ train=(--model small.net --data synthetic:16x16x3:10 --batch-size 32 --parallel 
   --steps 200 --link-gbps 0.01)  # the link: a step takes about 0.03 s
 
 state() { scontrol -o show job "$1" | grep -oE "\b$2=[^ ]+" | cut -d= -f2; }
-# until SECONDS COMMAND...: waits until it succeeds
-until_ok() {
-  local most=$1 i
-  shift
-  for ((i = 0; i < most * 10; ++i)); do
-    if "$@" >/dev/null 2>&1; then return 0; fi
-    sleep 0.1
-  done
-  return 1
-}
 ended() { [[ -z $(squeue -h -j "$1" -t PD,R,CG,CF,S -o %i 2>/dev/null) ]]; }
-steps() { [[ $(grep -c '"event":"step"' "$1/metrics.jsonl") -ge $2 ]]; }
 # submit NAME OPTION...: a job that trains to runs/NAME, with these options of convoy train
 submit() {
   local name=$1
@@ -54,94 +44,132 @@ submit() {
 # complete JOB NAME RESTARTS: it ends well after so many restarts, with the undisturbed run's weights
 complete() {
   local job=$1 name=$2 restarts=$3
-  if until_ok 90 ended "$job" && [[ $(state "$job" JobState) == COMPLETED && $(state "$job" Restarts) -eq $restarts ]]; then ok
+  if until_ok 300 ended "$job" && [[ $(state "$job" JobState) == COMPLETED && $(state "$job" Restarts) -eq $restarts ]]; then ok
   else wrong "$name: $(state "$job" JobState), $(state "$job" Restarts) restarts, wanted $restarts"; tail -20 "$name"-*.out; fi
-  if python3 - runs/undisturbed "runs/$name" <<'PY'; then ok; else wrong "$name: other weights than the undisturbed run"; fi
-import json, struct, sys
-def tensors(run):
-    data = open(f"{run}/checkpoint-200.safetensors", "rb").read()
-    length = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8:8 + length])
-    header.pop("__metadata__")
-    return {name: (t["shape"], data[8 + length + t["data_offsets"][0]:8 + length + t["data_offsets"][1]]) for name, t in header.items()}
-first, second = map(tensors, sys.argv[1:])
-sys.exit(first != second or not first)
-PY
+  check "$name: other weights than the undisturbed run" same_weights runs/undisturbed "runs/$name"
   check "$name: a lock is left" test ! -e "runs/$name/run.lock"
 }
+# saved NAME BEGAN: when the checkpoint was there that the run goes on from, since the signal.
+saved() {
+  local milliseconds
+  milliseconds=$((($(date +%s%N -r "runs/$1/latest") - $2) / 1000000))
+  check "$1: saved after $milliseconds ms" test "$milliseconds" -le "${SAVED_MILLISECONDS:-20000}"
+  echo "$1: saved $milliseconds ms after the signal" >>saved
+}
 
-# One of each kind at a time: their steps are sleeps on the simulated link.
+# Those run side by side: their steps are sleeps on the simulated link.
 scenario() {
   (
     checks=0 bad=0
-    "$@"
-    echo "$checks $bad" >"$1.count"
+    for ((round = 0; round < ${REPEAT:-1}; ++round)); do
+      name=$1-${2%% *}-$round
+      LAUNCH=$2 "$1"
+      [[ $bad -ne 0 ]] || rm -rf "runs/$name" "$name"-*.out
+    done
+    soaked "slurm $1 ${2%% *}" "$round" "$bad"
+    echo "$checks $bad" >"$1-${2%% *}.count"
   ) &
 }
+# The warning, as the time limit sends it: to the batch shell.
 warned() {
-  for ((round = 0; round < ${REPEAT:-1}; ++round)); do
-    # The warning, as the time limit sends it: to the batch shell.
-    for launch in mpirun "srun --mpi=pmix"; do
-      local name=warned-${launch%% *}-$round job began milliseconds
-      job=$(LAUNCH=$launch submit "$name")
-      until_ok 30 steps "runs/$name" $((20 + RANDOM % 60)) || { wrong "$name does not train"; cat "$name"-*.out; }
-      began=$(date +%s%N)
-      scancel --batch --signal=USR2 "$job"
-      until_ok 20 grep -q 'requeueing job' "$name-$job.out" || wrong "$name was not requeued"
-      milliseconds=$((($(date +%s%N) - began) / 1000000))
-      check "$name: saved after $milliseconds ms" test "$milliseconds" -le 2500
-      check "$name: no checkpoint" test -s "runs/$name/latest"
-      check "$name: does not say where it stopped" grep -q 'stopped by SIGUSR2 after step' "$name-$job.out"
-      complete "$job" "$name" 1
-      check "$name: did not go on" grep -q "resumed runs/$name/" "$name-$job.out"
-    done
-  done
-
+  local job began
+  job=$(submit "$name")
+  until_ok 300 steps "runs/$name" $((20 + RANDOM % 60)) || { wrong "$name does not train"; cat "$name"-*.out; }
+  began=$(date +%s%N)
+  scancel --batch --signal=USR2 "$job"
+  until_ok 300 grep -q 'requeueing job' "$name-$job.out" || wrong "$name was not requeued"
+  saved "$name" "$began"
+  check "$name: does not say where it stopped" grep -q 'stopped by SIGUSR2 after step' "$name-$job.out"
+  complete "$job" "$name" 1
+  check "$name: did not go on" grep -q "resumed runs/$name/" "$name-$job.out"
 }
-
 # scontrol requeue of a job that runs: its ranks are ended, the next start goes on from the last checkpoint. The dead
 # owner's lock is that of an earlier start of the same job.
 requeued() {
-  for launch in mpirun "srun --mpi=pmix"; do
-    local name=requeued-${launch%% *} job
-    job=$(LAUNCH=$launch submit "$name" --checkpoint-every 10)
-    until_ok 30 steps "runs/$name" 60 || wrong "$name does not train"
-    scontrol requeue "$job"
-    complete "$job" "$name" 1
-    check "$name: did not go on" grep -q "resumed runs/$name/" "$name-$job.out"
-  done
-
+  local job
+  job=$(submit "$name" --checkpoint-every 10)
+  until_ok 300 steps "runs/$name" $((20 + RANDOM % 100)) || wrong "$name does not train"
+  scontrol requeue "$job"
+  complete "$job" "$name" 1
+  check "$name: did not go on" grep -q "resumed runs/$name/" "$name-$job.out"
 }
-
 # scancel: nothing is left that runs, and another job goes on.
 cancelled() {
   local job again
-  job=$(LAUNCH=mpirun submit cancelled --checkpoint-every 10)
-  until_ok 30 steps runs/cancelled 60 || wrong "cancelled: does not train"
+  job=$(submit "$name" --checkpoint-every 10)
+  until_ok 300 steps "runs/$name" $((20 + RANDOM % 100)) || wrong "$name: does not train"
   scancel "$job"
-  until_ok 30 ended "$job" || wrong "cancelled: does not end"
-  check "cancelled: $(state "$job" JobState)" test "$(state "$job" JobState)" = CANCELLED
-  check "cancelled: a rank is left" test -z "$(pgrep -f "train .*--out runs/cancelled ")"
-  again=$(LAUNCH=mpirun submit cancelled --checkpoint-every 10)
-  complete "$again" cancelled 0
-  check "cancelled: the next job did not go on" grep -q 'resumed runs/cancelled/' "cancelled-$again.out"
+  until_ok 300 ended "$job" || wrong "$name: does not end"
+  check "$name: $(state "$job" JobState)" test "$(state "$job" JobState)" = CANCELLED
+  check "$name: a rank is left" test -z "$(pgrep -f "train .*--out runs/$name( |\$)")"
+  again=$(submit "$name" --checkpoint-every 10)
+  complete "$again" "$name" 0
+  check "$name: the next job did not go on" grep -q "resumed runs/$name/" "$name-$again.out"
 }
-
 # A real time limit of one minute, warned a minute ahead: Slurm looks at its jobs every 30 s. A step takes 0.4 s here.
 out_of_time() {
   local job
-  job=$(sbatch_time=1 LAUNCH=mpirun submit out-of-time --link-us 40000)
-  until_ok 60 grep -q 'requeueing job' "out-of-time-$job.out" || wrong "out-of-time was not requeued"
+  job=$(sbatch_time=1 submit "$name" --link-us 40000)
+  until_ok 300 grep -q 'requeueing job' "$name-$job.out" || wrong "$name was not requeued"
   scontrol update JobId="$job" TimeLimit=10
-  check "out-of-time: not stopped by the warning" grep -q 'stopped by SIGUSR2 after step' "out-of-time-$job.out"
-  complete "$job" out-of-time 1
+  check "$name: not stopped by the warning" grep -q 'stopped by SIGUSR2 after step' "$name-$job.out"
+  complete "$job" "$name" 1
+}
+
+# Every script as it is but for the size of its work; a CPU stands in for the GPUs that Slurm gives.
+well() {  # well JOB OUTPUT PATTERN
+  if until_ok 300 ended "$1" && [[ $(scontrol -o show job "$1" | grep -oE '\bJobState=[^ ]+' | sort -u) == JobState=COMPLETED ]] &&
+    grep -qE "$3" "$2"; then ok
+  else wrong "job $1: $(state "$1" JobState), wanted in $2: $3"; tail -20 "$2"; fi
+}
+scripts() {
+  (
+    checks=0 bad=0
+    tiny=(--model small.net --data synthetic:16x16x3:10 --batch-size 16 --steps 3)
+    job=$(DEVICE=cpu OUT=runs/gpu sbatch --parsable -o gpu.out jobs/bridges2_gpu.sbatch "${tiny[@]}")
+    well "$job" gpu.out '^run directory: runs/gpu$'
+    check "the GPUs are others: $(state "$job" ReqTRES) $(state "$job" TresPerJob)" grep -q 'v100-32:8' <<<"$(scontrol -o show job "$job")"
+    job=$(DEVICE=cpu OUT=runs/gpu2 sbatch --parsable --nodes=2 --gpus=v100-32:16 -o gpu2.out jobs/bridges2_gpu.sbatch "${tiny[@]}")
+    well "$job" gpu2.out '^run directory: runs/gpu2$'
+    job=$(DEVICE=cpu OUT=runs/shared RANKS=1 sbatch --parsable -p GPU-shared --ntasks-per-node=1 --gpus=v100-32:1 -o shared.out jobs/bridges2_gpu.sbatch "${tiny[@]}")
+    well "$job" shared.out '^run directory: runs/shared$'
+    mkdir bin
+    # shellcheck disable=SC2016  # for the programs that stand in
+    printf '%s\n' '#!/usr/bin/env bash' 'echo "nsys $*"' 'while [[ $1 != --output ]]; do shift; done' 'touch "$2.nsys-rep"; shift 2; exec "$@"' >bin/nsys
+    # shellcheck disable=SC2016
+    printf '%s\n' '#!/usr/bin/env bash' 'words=()' 'while [[ $# -gt 0 ]]; do case $1 in' \
+      '--device) words+=(--device cpu); shift 2 ;; --profile-steps) echo "profiled: $2"; shift 2 ;; *) words+=("$1"); shift ;; esac; done' \
+      'exec "$REAL_CONVOY" "${words[@]}"' >bin/convoy
+    chmod +x bin/nsys bin/convoy
+    job=$(REAL_CONVOY=$convoy PATH=$PWD/bin:$PATH CONVOY=$PWD/bin/convoy STEPS=2:4 OUT=runs/profile sbatch --parsable -o profile.out \
+      jobs/profile.sbatch "${tiny[@]:0:6}")
+    well "$job" profile.out '^profile: runs/profile-nsys[.][*]$'
+    check "not profiled" grep -qx 'profiled: 2:4' profile.out
+    job=$(COUNTS="1 2" BATCH=16 STEPS=3 OUT=runs/scaling sbatch --parsable --nodes=2 --cpus-per-task=1 -o scaling.out jobs/scaling.sbatch "${tiny[@]:0:4}")
+    well "$job" scaling.out '^weak +2 +32 '
+    job=$(COUNTS="2 3" sbatch --parsable --array=0-1 --ntasks-per-node=3 --cpus-per-task=1 -o schemes-%a.out jobs/schemes_array.sbatch small.net --batch-size 16 --steps 2)
+    well "$job" schemes-1.out 'rows that differ from one worker by more than rounding: 0'
+    bash jobs/collect_schemes.sh >/dev/null
+    check "not the rows of both tasks" test "$(awk '$1 == "hybrid" || $1 == "model" { print $3 }' runs/schemes/schemes.txt | sort | uniq -c | tr -s ' \n' ' ')" = " 6 2 6 3 "
+    echo "$checks $bad" >scripts.count
+  ) &
 }
 
 submitted=$(LAUNCH=mpirun submit undisturbed)
-until_ok 90 ended "$submitted"
+until_ok 300 ended "$submitted"
 complete "$submitted" undisturbed 0
-for kind in warned requeued cancelled out_of_time; do scenario "$kind"; done
+count=1
+scripts
+for kind in ${SCENARIOS-warned requeued cancelled out_of_time}; do
+  for launch in mpirun "srun --mpi=pmix"; do
+    scenario "$kind" "$launch"
+    count=$((count + 1))
+  done
+done
 wait
 while read -r of wrong_ones; do checks=$((checks + of)) bad=$((bad + wrong_ones)); done < <(cat ./*.count)
-check "a scenario is missing" test "$(cat ./*.count | wc -l)" -eq 4
+check "a scenario is missing" test "$(cat ./*.count | wc -l)" -eq "$count"
+slowest=$(sed 's/.*: saved \([0-9]*\) ms.*/\1/' saved 2>/dev/null | sort -n | tail -1)
+echo "the slowest save came ${slowest:-no} ms after its signal"
+soaked "slurm all" $((${REPEAT:-1} * (count - 1))) "$bad" slowest_save_milliseconds="${slowest:-0}"
 finish

@@ -41,6 +41,8 @@ for ((round = 0; round < ${ROUNDS:-10}; ++round)); do
   many $((2 + round % 7)) "$dir"
 done
 
+soaked two-jobs "${ROUNDS:-10}" "$bad"
+
 # A job that was killed: the next one goes on.
 "$convoy" train "${run[@]}" --checkpoint-every 5 --steps 100000000 --out killed >out 2>err </dev/null &
 pid=$!

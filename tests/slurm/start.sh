@@ -21,17 +21,21 @@ munged --force --key-file="$dir/munge.key" --socket="$dir/munge/socket" --pid-fi
   --log-file="$dir/munged.log" --seed-file="$dir/munge.seed" >&2
 sed -e "s|@DIR@|$dir|g; s|@USER@|$(id -un)|g; s|@HOST@|$(uname -n | cut -d. -f1)|g" \
   -e "s|@PORT@|$port|g; s|@PORT1@|$((port + 1))|g; s|@PORT2@|$((port + 2))|g" "$here/slurm.conf.in" >"$dir/slurm.conf"
+# Slurm wants a character device behind each GPU.
+mkdir "$dir/dev"
+for gpu in {0..7}; do ln -s /dev/null "$dir/dev/nvidia$gpu"; done
+echo "Name=gpu Type=v100-32 File=$dir/dev/nvidia[0-7]" >"$dir/gres.conf"
 export SLURM_CONF=$dir/slurm.conf
 slurmctld -i -c >&2
 for node in node1 node2; do slurmd -c -N "$node" >&2; done
 for ((i = 0; i < 150; ++i)); do
-  if [[ $(sinfo -h -N -o %T 2>/dev/null | grep -cx idle) -eq 2 ]]; then
+  if [[ $(sinfo -h -p RM -N -o %T 2>/dev/null | grep -cx idle) -eq 2 ]]; then
     # Ranks of simulated nodes must not try shared memory with one another.
     echo "export SLURM_CONF=$SLURM_CONF OMPI_MCA_btl=self,tcp OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_pml=ob1"
     exit 0
   fi
   sleep 0.1
 done
-tail -5 "$dir"/*.log >&2
+tail -n 5 "$dir"/*.log >&2
 "$here/stop.sh" "$dir"
 exit 1
