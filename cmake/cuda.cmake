@@ -65,7 +65,7 @@ elseif(CONVOY_CUDA STREQUAL "ON" OR (CONVOY_CUDA STREQUAL "AUTO" AND CONVOY_NVCC
   add_library(convoy_cuda OBJECT ${CONVOY_CUDA_SOURCES})
   string(REPLACE ";" " " architectures "${CMAKE_CUDA_ARCHITECTURES}")
   foreach(target ${objects})
-    target_compile_definitions(${target} PRIVATE CONVOY_CUDA_ARCHITECTURES="${architectures}")
+    target_compile_definitions(${target} PRIVATE CONVOY_CUDA_ARCHITECTURES="${architectures}" $<$<TARGET_EXISTS:convoy_hopper>:CONVOY_HOPPER>)
     target_compile_options(${target} PRIVATE --extended-lambda --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra -lineinfo
       $<$<BOOL:${CONVOY_WERROR}>:-Werror=all-warnings>)
     target_include_directories(${target} PRIVATE include ${CMAKE_CURRENT_SOURCE_DIR})

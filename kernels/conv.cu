@@ -1,5 +1,6 @@
 // The convolution passes: checks, how each becomes a product of matrices, and which kernel takes it.
 #include "kernels/conv.h"
+#include "kernels/conv_hopper.cuh"
 #include "kernels/conv_plan.cuh"
 #include "kernels/each.cuh"
 
@@ -50,12 +51,8 @@ bool aligned_pieces(const void* memory, int64_t channels) {
 }
 
 template <class T, bool kBackward>
-void multiply(Exec& ex, Correlation<T> c) {
+void multiply(Exec& ex, const Correlation<T>& c) {
   if constexpr (!std::is_same_v<T, float>) {
-    c.image_aligned = aligned_pieces(c.image, c.windows.channels);
-    c.filters_aligned = aligned_pieces(c.filters, kBackward ? c.columns : c.windows.channels);
-    c.result_aligned =
-        aligned_pieces(c.result, c.columns) && aligned_pieces(c.mask, 0) && aligned_pieces(c.pool_index, 0);
     const Path path =
         choose_path(DTypeOf<T>::value, queue(ex).architecture, c.image_aligned && c.filters_aligned);
     if (path != Path::kSimt)
@@ -64,16 +61,37 @@ void multiply(Exec& ex, Correlation<T> c) {
   (kBackward ? simt_backward_data<T> : simt_forward<T>)(ex, c);
 }
 
+// Kernels of sm_90a run on compute capability 9.0, and on no later one.
+template <class T>
+bool takes_hopper(const Exec& ex, const Correlation<T>& c) {
+  return CONVOY_HAS_HOPPER && !std::is_same_v<T, float> && queue(ex).architecture == 90 && hopper_takes(c);
+}
+
 template <class T, bool kBackward>
 void correlate(Exec& ex, Correlation<T> c) {
   if (c.rows == 0 || c.columns == 0) return;
-  const Chunks chunks = plan_depth(c.rows, c.columns, c.depth);
-  if (chunks.count == 1) return multiply<T, kBackward>(ex, c);
+  c.image_aligned = aligned_pieces(c.image, c.windows.channels);
+  c.filters_aligned = aligned_pieces(c.filters, kBackward ? c.columns : c.windows.channels);
+  c.result_aligned =
+      aligned_pieces(c.result, c.columns) && aligned_pieces(c.mask, 0) && aligned_pieces(c.pool_index, 0);
+  const bool hopper = takes_hopper(ex, c);
+  const HopperPlan plan = hopper ? plan_hopper(c.rows, c.columns, hopper_steps(c.windows), c.windows.pooled,
+                                               queue(ex).multiprocessors)
+                                 : HopperPlan();
+  const Chunks chunks =
+      hopper ? Chunks{plan.chunks, plan.chunk_steps} : plan_depth(c.rows, c.columns, c.depth);
+  const auto multiply_all = [&] {
+    if constexpr (CONVOY_HAS_HOPPER && !std::is_same_v<T, float>) {
+      if (hopper) return (kBackward ? hopper_backward_data<T> : hopper_forward<T>)(ex, c, plan);
+    }
+    multiply<T, kBackward>(ex, c);
+  };
+  if (chunks.count == 1) return multiply_all();
 
   const int64_t products = int64_t{c.rows} * c.columns;
   c.chunk = narrow(chunks.depth);
   c.parts = scratch<float>(ex, chunks.count * products);
-  multiply<T, kBackward>(ex, c);
+  multiply_all();
   const bool pooled = c.pool_index != nullptr;
   const Divide by_columns(c.columns);
   each(ex, pooled ? products / 4 : products, [=] __device__(int64_t i) {
@@ -182,7 +200,8 @@ Support query(const ConvForward& a) {
   const ConvShape& s = a.shape;
   const bool pooled = !a.pool_index.empty();
   const int64_t pixels = pooled ? s.N * (s.P() / 2) * (s.Q() / 2) * 4 : s.N * s.P() * s.Q();
-  return {true, depth_scratch(pixels, s.K, s.R * s.S * s.C)};
+  return {true, std::max(depth_scratch(pixels, s.K, s.R * s.S * s.C),
+                         hopper_scratch(pixels, s.K, s.R * s.S * hopper_blocks(s.C), pooled))};
 }
 Support query(const ConvBackwardData& a) {
   const ConvShape& s = a.shape;
@@ -190,7 +209,8 @@ Support query(const ConvBackwardData& a) {
   for (int64_t phase = 0; phase < s.stride_h * s.stride_w; ++phase) {
     const Windows w = backward_windows(s, phase);
     const int64_t pixels = s.N * w.h.outputs * w.w.outputs;
-    bytes = std::max(bytes, depth_scratch(pixels, s.C, int64_t{w.h.taps} * w.taps_pitch));
+    bytes = std::max({bytes, depth_scratch(pixels, s.C, int64_t{w.h.taps} * w.taps_pitch),
+                      hopper_scratch(pixels, s.C, hopper_steps(w), false)});
   }
   return {true, bytes};
 }

@@ -1,5 +1,6 @@
 // Forward and backward data on tensor cores.
 #include "kernels/conv_mma.cuh"
+#include "kernels/conv_store.cuh"
 
 namespace convoy::cuda {
 namespace {
@@ -83,14 +84,6 @@ class FilterColumns {
   int column_, k0_ = 0;
 };
 
-template <class T>
-struct alignas(16) Eight {
-  T v[kPiece];
-};
-struct alignas(8) Places {
-  uint8_t v[kPiece] = {};
-};
-
 // The epilogue, and the tile to memory: through shared memory, so that a thread stores 8 neighbours, and sees all of a
 // window of the 2x2 max pool: four rows.
 template <class T, class Tile>
@@ -139,25 +132,7 @@ __device__ void store(const Correlation<T>& p, const TileStart<Tile::kRows, Tile
         places.v[e] = static_cast<uint8_t>(t);
       }
     }
-    const int64_t at = p.result_row(row) + column;
-    if (p.result_aligned) {
-      if (p.mask != nullptr) {
-        const Eight<T> mask = *reinterpret_cast<const Eight<T>*>(p.mask + at);
-        CONVOY_UNROLL
-        for (int e = 0; e < kPiece; ++e)
-          if (static_cast<float>(mask.v[e]) <= 0) values.v[e] = T(0.0f);
-      }
-      *reinterpret_cast<Eight<T>*>(p.result + at) = values;
-      if (p.pool_index != nullptr) *reinterpret_cast<Places*>(p.pool_index + at) = places;
-      continue;
-    }
-    CONVOY_UNROLL
-    for (int e = 0; e < kPiece; ++e) {
-      if (column + e >= p.columns) continue;
-      const bool masked = p.mask != nullptr && static_cast<float>(p.mask[at + e]) <= 0;
-      p.result[at + e] = masked ? T(0.0f) : values.v[e];
-      if (p.pool_index != nullptr) p.pool_index[at + e] = places.v[e];
-    }
+    store_eight(p, row, column, values, places);
   }
 }
 

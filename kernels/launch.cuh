@@ -7,11 +7,18 @@
 //   CONVOY_UNROLL                              #pragma unroll, of the loop that follows
 //   CONVOY_ARCH                                the architecture that this pass compiles for (800, ...), 0 on
 //                                              the host and emulated, where every wrapper works
+//   CONVOY_HAS_HOPPER                          whether the program holds the kernels for sm_90a (*hopper*.cu)
 // A kernel's name with a comma in it stands in parentheses.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+
+#if defined(CONVOY_EMULATED) || defined(CONVOY_HOPPER)
+#define CONVOY_HAS_HOPPER true
+#else
+#define CONVOY_HAS_HOPPER false
+#endif
 
 #if defined(CONVOY_EMULATED)
 

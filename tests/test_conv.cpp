@@ -78,6 +78,26 @@ const std::vector<ConvShape> kGathered = {
     {2, 4, 4, 8, 0, 3, 3, 1, 1, 1, 1},
 };
 
+// What Hopper's kernels tell apart: several tiles a block, tiles over rows and images, tails in every dimension, strides
+// and phases, many taps, sums of several chunks of the depth.
+const std::vector<ConvShape> kHopper = {
+    {1, 12, 12, 64, 64, 3, 3, 1, 1, 1, 1},
+    {3, 10, 11, 64, 128, 3, 3, 1, 1, 1, 1},
+    {2, 17, 20, 64, 136, 1, 1},
+    {5, 16, 16, 40, 40, 1, 1},
+    {2, 9, 9, 128, 80, 3, 3, 2, 2, 1, 1},
+    {1, 13, 10, 48, 40, 5, 5, 1, 1, 2, 2},
+    {1, 18, 17, 64, 64, 11, 11, 4, 4, 2, 2},
+    {2, 7, 7, 104, 256, 1, 1, 2, 2},
+    {1, 9, 13, 40, 10, 3, 2, 1, 1, 0, 1},
+    {1, 9, 10, 64, 48, 7, 7, 2, 2, 3, 3},
+    {1, 5, 6, 256, 192, 3, 3, 1, 1, 1, 1},
+    {2, 12, 8, 64, 64, 2, 4, 3, 2, 1, 2},
+    {3, 1, 1, 64, 64, 3, 3, 1, 1, 1, 1},
+    {2, 40, 3, 64, 64, 3, 1, 8, 1, 1, 0},
+    {1, 20, 4, 64, 64, 1, 1, 9, 1},
+};
+
 // body(shape) for each of them in the dtype, where a backend takes it. The emulator computes whole tiles, and leaves
 // out those of more than 1e6 / share products.
 template <class Body>
@@ -102,6 +122,7 @@ void for_every_shape(bool whole, const Body& body) {
   for_every(DType::kBF16, kGathered, 4, body);
   for_every(DType::kF16, kAligned, 4, body);
   for_every(DType::kF16, kGathered, whole ? 0 : 4, body);
+  if (may_be_hopper()) for_every(whole ? DType::kBF16 : DType::kF16, kHopper, 0, body);
 }
 
 std::string name(const char* operation, const ConvShape& s) {
@@ -298,6 +319,13 @@ TEST(Conv, FusedPoolExact) {
     for_every(half, kAligned, 1, test);
     for_every(half, kGathered, 2, test);
   }
+  if (may_be_hopper())
+    for_every(DType::kBF16,
+              {{3, 5, 7, 64, 40, 3, 3, 1, 1, 1, 1},
+               {1, 20, 17, 48, 136, 1, 1},
+               {2, 9, 12, 40, 10, 2, 2, 2, 3},
+               {1, 4, 4, 320, 64, 3, 3, 1, 1, 1, 1}},
+              0, test);
 }
 // Operands that are aligned to no more than their elements give what others give.
 TEST(Conv, UnalignedExact) {
@@ -382,6 +410,9 @@ TEST(Conv, NanPropagates) {
                {2, 9, 9, 3, 8, 3, 3, 2, 2, 1, 1},
                {1, 6, 6, 32, 64, 1, 1}},
               2, test);
+  if (may_be_hopper())
+    for_every(DType::kBF16, {{1, 6, 7, 64, 40, 3, 3, 1, 1, 1, 1}, {2, 9, 9, 48, 64, 3, 3, 2, 2, 1, 1}}, 0,
+              test);
 }
 
 // A NaN in the mask is not <= 0.

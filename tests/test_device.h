@@ -57,6 +57,15 @@ inline bool too_large(const Backend& backend) {
 #endif
 }
 
+// Whether the device may be one of those with kernels of their own for compute capability 9.0.
+inline bool may_be_hopper() {
+#ifdef CONVOY_TEST_EMULATED
+  return emulator::options().architecture == 90;
+#else
+  return true;
+#endif
+}
+
 // The type of the operands of the operations that a test is about to check. The CPU takes f32 alone.
 inline DType& test_dtype() {
   static DType dtype = DType::kF32;
