@@ -1,6 +1,7 @@
 // The convolution passes: checks, how each becomes a product of matrices, and which kernel takes it.
 #include "kernels/conv.h"
 #include "kernels/conv_hopper.cuh"
+#include "kernels/conv_hopper_weights.h"
 #include "kernels/conv_plan.cuh"
 #include "kernels/each.cuh"
 
@@ -216,7 +217,8 @@ Support query(const ConvBackwardData& a) {
 }
 Support query(const ConvBackwardWeights& a) {
   const WeightsPlan plan = plan_weights(a.shape);
-  return {true, plan.chunks == 1 ? 0 : plan.chunks * plan.sums * 4};
+  const int64_t hopper = a.x.dtype == DType::kF32 ? 0 : hopper_weights_scratch(a.shape);
+  return {true, std::max(hopper, plan.chunks == 1 ? 0 : plan.chunks * plan.sums * 4)};
 }
 
 void conv_forward(Exec& ex, const ConvForward& a) {
@@ -232,6 +234,12 @@ void conv_backward_data(Exec& ex, const ConvBackwardData& a) {
 
 void conv_backward_weights(Exec& ex, const ConvBackwardWeights& a) {
   check_shape(a.shape);
+  if constexpr (CONVOY_HAS_HOPPER) {
+    const bool half = a.x.dtype == DType::kBF16 || a.x.dtype == DType::kF16;
+    if (half && queue(ex).architecture == 90 && hopper_takes_weights(a.shape) &&
+        aligned(16, a.x.data, a.dy.data, a.dw.data))
+      return hopper_backward_weights(ex, a, plan_hopper_weights(a.shape));
+  }
   with_float(a.x.dtype, [&](auto zero) { backward_weights<decltype(zero)>(ex, a); });
 }
 

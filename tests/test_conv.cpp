@@ -1,4 +1,5 @@
 #include "kernels/conv.h"
+#include "kernels/conv_hopper_weights.h"
 #include "reference.h"
 
 namespace convoy::reference {
@@ -391,6 +392,83 @@ TEST(Conv, BackwardWeightsRounding) {
     const Operands o(s, false);
     test_backward_weights(s, o.x, o.dy, false);
   });
+}
+
+// What Hopper's kernel tells apart: tails of filters, channels, runs of taps, pixels; several blocks with parts of a
+// tile; padding, strides.
+const std::vector<ConvShape> kHopperWeights = {
+    {1, 8, 8, 64, 64, 1, 1},
+    {9, 6, 6, 40, 8, 1, 1},
+    {3, 9, 7, 64, 136, 1, 1, 2, 2},
+    {2, 7, 9, 64, 40, 3, 3, 1, 1, 1, 1},
+    {1, 13, 9, 112, 72, 3, 3, 2, 2, 1, 1},
+    {1, 6, 7, 64, 64, 5, 5, 1, 1, 2, 2},
+    {1, 13, 11, 40, 24, 7, 7, 2, 2, 3, 3},
+    {4, 11, 3, 192, 192, 2, 1, 3, 1, 1, 0},
+};
+TEST(Conv, HopperBackwardWeights) {
+  if (!may_be_hopper()) GTEST_SKIP() << "not of compute capability 9.0";
+  const auto test = [](const ConvShape& s, bool whole) {
+    const Operands o(s, whole);
+    test_backward_weights(s, o.x, o.dy, whole);
+  };
+  for_every(DType::kBF16, kHopperWeights, 0, [&](const ConvShape& s) { test(s, true); });
+  for_every(DType::kF16, kHopperWeights, 0, [&](const ConvShape& s) { test(s, false); });
+  for_every(DType::kBF16, {{1, 23, 21, 40, 8, 11, 11, 4, 4, 2, 2}}, 0,
+            [&](const ConvShape& s) { test(s, true); });
+  // The largest tiles; not emulated.
+  for_every(DType::kBF16,
+            {{8, 28, 28, 64, 64, 3, 3, 1, 1, 1, 1},
+             {8, 28, 28, 128, 128, 3, 3, 1, 1, 1, 1},
+             {8, 14, 14, 256, 256, 3, 3, 1, 1, 1, 1},
+             {8, 13, 13, 192, 384, 3, 3, 1, 1, 1, 1}},
+            4, [&](const ConvShape& s) { test(s, true); });
+}
+
+#ifdef CONVOY_TEST_EMULATED
+// Each tile, with two and with all steps a block.
+TEST(Conv, HopperWeightTiles) {
+  if (!may_be_hopper()) GTEST_SKIP() << "not of compute capability 9.0";
+  const ConvShape s{3, 7, 8, 64, 72, 5, 1, 1, 1, 2, 0};
+  for (const DType dtype : {DType::kBF16, DType::kF16})
+    for (int tile = 0; tile < cuda::kHopperWeightsTileCount; ++tile)
+      for (const bool all : {false, true}) {
+        if (all && dtype == DType::kF16) continue;
+        for_every(dtype, {s}, 0, [&](const ConvShape&) {
+          const Operands o(s, true);
+          Array dw(DType::kF32, s.w()), db(DType::kF32, {s.K});
+          Want weights, biases;
+          for (const Sum& sum : products(s, s.w(), o.x, o.dy, 2)) weights.exact(sum);
+          std::vector<Sum> sums(static_cast<size_t>(s.K));
+          for (int64_t i = 0; i < o.dy.count(); ++i) sums[static_cast<size_t>(i % s.K)].add(o.dy.value(i));
+          for (const Sum& sum : sums) biases.exact(sum);
+          cuda::HopperWeightsPlan plan = cuda::hopper_weights_plan(s, tile, 2);
+          if (all) plan = cuda::hopper_weights_plan(s, tile, plan.tiles * plan.steps);
+          Array scratch(DType::kF32, {plan.floats()});
+          check_everywhere(text("hopper_backward_weights tile ", tile, all ? " one block" : " steps by two"),
+                           {{"dw", &dw, weights}, {"db", &db, biases}}, [&](Exec& ex) {
+                             scratch.poison();
+                             ex.scratch = View(scratch.view().data, DType::kU8, {plan.floats() * 4});
+                             cuda::hopper_backward_weights(
+                                 ex, {s, o.x.view(), o.dy.view(), dw.view(), db.view(), true}, plan);
+                             ex.backend->synchronize(ex);
+                             ex.scratch = View();
+                             EXPECT_TRUE(scratch.guards_intact());
+                           });
+        });
+      }
+}
+#endif
+
+// Tails of pixels and channels are zeros beside a NaN.
+TEST(Conv, HopperNanPropagates) {
+  if (!may_be_hopper()) GTEST_SKIP() << "not of compute capability 9.0";
+  for_every(DType::kBF16, {{2, 7, 9, 64, 40, 3, 3, 1, 1, 1, 1}, {1, 5, 5, 40, 8, 1, 1}}, 0,
+            [](const ConvShape& s) {
+              const Operands o(s, true);
+              o.x.set(o.x.count() / 3, NAN);
+              test_backward_weights(s, o.x, o.dy, true);
+            });
 }
 
 // A NaN reaches exactly the results that its element is a term of.
