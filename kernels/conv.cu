@@ -1,5 +1,6 @@
 // The convolution passes: checks, how each becomes a product of matrices, and which kernel takes it.
 #include "kernels/conv.h"
+#include "kernels/conv_fold.h"
 #include "kernels/conv_hopper.cuh"
 #include "kernels/conv_hopper_weights.h"
 #include "kernels/conv_plan.cuh"
@@ -62,10 +63,19 @@ void multiply(Exec& ex, const Correlation<T>& c) {
   (kBackward ? simt_backward_data<T> : simt_forward<T>)(ex, c);
 }
 
+bool is_half(DType dtype) {
+  return dtype == DType::kBF16 || dtype == DType::kF16;
+}
 // Kernels of sm_90a run on compute capability 9.0, and on no later one.
+bool runs_hopper(const Exec& ex, DType dtype) {
+  return CONVOY_HAS_HOPPER && is_half(dtype) && queue(ex).architecture == 90;
+}
 template <class T>
 bool takes_hopper(const Exec& ex, const Correlation<T>& c) {
-  return CONVOY_HAS_HOPPER && !std::is_same_v<T, float> && queue(ex).architecture == 90 && hopper_takes(c);
+  return runs_hopper(ex, DTypeOf<T>::value) && hopper_takes(c);
+}
+bool folds_weights(const ConvShape& s) {
+  return folds(s) && hopper_takes_weights(folded(s));
 }
 
 template <class T, bool kBackward>
@@ -201,8 +211,9 @@ Support query(const ConvForward& a) {
   const ConvShape& s = a.shape;
   const bool pooled = !a.pool_index.empty();
   const int64_t pixels = pooled ? s.N * (s.P() / 2) * (s.Q() / 2) * 4 : s.N * s.P() * s.Q();
-  return {true, std::max(depth_scratch(pixels, s.K, s.R * s.S * s.C),
-                         hopper_scratch(pixels, s.K, s.R * s.S * hopper_blocks(s.C), pooled))};
+  return {true, std::max({depth_scratch(pixels, s.K, s.R * s.S * s.C),
+                          hopper_scratch(pixels, s.K, s.R * s.S * hopper_blocks(s.C), pooled),
+                          is_half(a.x.dtype) && folds(s) ? query_folded(a).scratch_bytes : 0})};
 }
 Support query(const ConvBackwardData& a) {
   const ConvShape& s = a.shape;
@@ -217,12 +228,15 @@ Support query(const ConvBackwardData& a) {
 }
 Support query(const ConvBackwardWeights& a) {
   const WeightsPlan plan = plan_weights(a.shape);
-  const int64_t hopper = a.x.dtype == DType::kF32 ? 0 : hopper_weights_scratch(a.shape);
-  return {true, std::max(hopper, plan.chunks == 1 ? 0 : plan.chunks * plan.sums * 4)};
+  const bool half = is_half(a.x.dtype);
+  return {true, std::max({plan.chunks == 1 ? 0 : plan.chunks * plan.sums * 4,
+                          half ? hopper_weights_scratch(a.shape) : 0,
+                          half && folds_weights(a.shape) ? query_folded(a).scratch_bytes : 0})};
 }
 
 void conv_forward(Exec& ex, const ConvForward& a) {
   check_shape(a.shape);
+  if (runs_hopper(ex, a.x.dtype) && folds(a.shape)) return folded_forward(ex, a);
   with_float(a.x.dtype, [&](auto zero) { forward<decltype(zero)>(ex, a); });
 }
 
@@ -234,11 +248,12 @@ void conv_backward_data(Exec& ex, const ConvBackwardData& a) {
 
 void conv_backward_weights(Exec& ex, const ConvBackwardWeights& a) {
   check_shape(a.shape);
-  if constexpr (CONVOY_HAS_HOPPER) {
-    const bool half = a.x.dtype == DType::kBF16 || a.x.dtype == DType::kF16;
-    if (half && queue(ex).architecture == 90 && hopper_takes_weights(a.shape) &&
-        aligned(16, a.x.data, a.dy.data, a.dw.data))
-      return hopper_backward_weights(ex, a, plan_hopper_weights(a.shape));
+  if (runs_hopper(ex, a.x.dtype)) {
+    if (folds_weights(a.shape)) return folded_backward_weights(ex, a);
+    if constexpr (CONVOY_HAS_HOPPER) {
+      if (hopper_takes_weights(a.shape) && aligned(16, a.x.data, a.dy.data, a.dw.data))
+        return hopper_backward_weights(ex, a, plan_hopper_weights(a.shape));
+    }
   }
   with_float(a.x.dtype, [&](auto zero) { backward_weights<decltype(zero)>(ex, a); });
 }

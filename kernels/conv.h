@@ -10,7 +10,8 @@
 // f32, all bf16 or all f16, and bias, dw and db f32. Products are added in f32, on tensor cores where the operands are
 // bf16 (sm_80) or f16 (sm_75); f32 is never rounded to fewer bits. Taps outside the image are zero.
 // Whether they are multiplied or skipped is open: a result that has such a tap may be NaN where an infinite
-// or NaN dy or w meets it.
+// or NaN dy or w meets it. At a stride, so it is for pixels behind a window, less than the stride away: an infinite or
+// NaN x there may make y NaN.
 // Any extents >= 1, N and K also 0 (dx is zeros without filters), any stride >= 1, any pad < filter extent. CUDA
 // takes fewer than 2^30 pixels, filter elements, and elements of an image's row.
 // No aliasing.

@@ -1,4 +1,5 @@
 #include "kernels/conv.h"
+#include "kernels/conv_fold.h"
 #include "kernels/conv_hopper_weights.h"
 #include "reference.h"
 
@@ -459,6 +460,28 @@ TEST(Conv, HopperWeightTiles) {
       }
 }
 #endif
+
+// Few channels at a stride, folded: images whose last pixels no window reaches, filters that end within a stride, a
+// shape that is not folded backward.
+TEST(Conv, HopperFolds) {
+  if (!may_be_hopper()) GTEST_SKIP() << "not of compute capability 9.0";
+  const std::vector<ConvShape> shapes = {
+      {1, 19, 22, 3, 16, 11, 11, 4, 4, 2, 2}, {2, 13, 10, 4, 40, 5, 4, 3, 3, 1, 2},
+      {1, 24, 17, 7, 8, 4, 4, 4, 2, 1, 0},    {3, 16, 16, 1, 24, 8, 8, 8, 8},
+      {1, 9, 12, 5, 12, 4, 3, 3, 3, 2, 1},
+  };
+  const auto test = [](const ConvShape& s, bool whole) {
+    ASSERT_TRUE(cuda::folds(s));
+    const Operands o(s, whole);
+    test_forward(s, o.x, o.w, whole);
+    test_backward_weights(s, o.x, o.dy, whole);
+  };
+  for_every(DType::kBF16, shapes, 0, [&](const ConvShape& s) { test(s, true); });
+  for_every(DType::kF16, shapes, 0, [&](const ConvShape& s) { test(s, false); });
+  for_every(DType::kF16, {shapes[1]}, 0, [&](const ConvShape& s) {
+    test_fused_pool(s, operand(s.x(), true, 1, 1), operand(s.w(), true, 1, 2));
+  });
+}
 
 // Tails of pixels and channels are zeros beside a NaN.
 TEST(Conv, HopperNanPropagates) {
