@@ -64,9 +64,9 @@ only_run_files() {
 until_ok() {
   local most=$1 i
   shift
-  for ((i = 0; i < most * 10; ++i)); do
+  for ((i = 0; i < most * 4; ++i)); do
     if "$@" >/dev/null 2>&1; then return 0; fi
-    sleep 0.1
+    sleep 0.25
   done
   return 1
 }

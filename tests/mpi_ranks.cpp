@@ -5,6 +5,7 @@
 //   fail RANK       that rank throws while the others wait for it
 //   input           every rank throws the same InputError
 //   die RANK        that rank kills itself with SIGKILL while the others wait for it
+//   heard           every rank hears what all others write on their boards, and that they write more
 //   status N        every rank returns N
 //   workers N       run_workers with --workers N
 //   cpus            prints this rank, its threads and the CPUs that its threads run on
@@ -20,9 +21,11 @@
 #include <cstdlib>
 #include <iostream>
 #include <set>
+#include <thread>
 
 #include "comm_mpi.h"
 #include "comm_tests.h"
+#include "status_board.h"
 #include "workers.h"
 
 namespace convoy {
@@ -95,6 +98,24 @@ void wait_for_all(Team& team) {
   comm_tests::synchronize(team.queue);
 }
 
+void hear_all(const Team& team) {
+  for (int line = 0; line < 3; ++line) {
+    WorkerStatus own;
+    std::snprintf(own.doing, sizeof own.doing, "line %d of rank %d", line, team.rank());
+    team.board->write(team.rank(), own);
+    for (int rank = 0; rank < team.world(); ++rank)
+      for (int tries = 0;; ++tries) {
+        int heard = -1, of = -1;
+        const StatusBoard::Entry entry = team.board->read(rank);
+        if (entry.heard) std::sscanf(entry.status.doing, "line %d of rank %d", &heard, &of);
+        CONVOY_CHECK(!entry.heard || of == rank, "rank ", rank, " says ", entry.status.doing);
+        if (heard >= line) break;
+        CONVOY_CHECK(tries < 1200, "rank ", team.rank(), " does not hear rank ", rank);
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      }
+  }
+}
+
 void print_cpus(const Team& team, const Exec& compute) {
   std::set<int> cpus;
 #pragma omp parallel num_threads(compute.threads)
@@ -141,6 +162,7 @@ int body(Team& team, const Exec& compute, int argc, char** argv) {
   if (what == "input") input_error("--data nowhere: no such folder");
   if (what == "die" && chosen) kill(getpid(), SIGKILL);
   if (what == "fail" || what == "die") wait_for_all(team);
+  if (what == "heard") hear_all(team);
   if (what == "cpus") print_cpus(team, compute);
   return what == "status" ? number : 0;
 }

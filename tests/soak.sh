@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 export CONVOY_BUILD=${CONVOY_BUILD:-$(dirname "$(realpath "$CONVOY")")}
 json=""
 wanted=()
-known=(kills save-faults two-jobs steady watchdog slurm)
+known=(kills save-faults two-jobs steady watchdog slurm slurm-time-limit)
 while [[ $# -gt 0 ]]; do
   case $1 in
     --json) json=${2:?a file}; shift 2 ;;
@@ -26,9 +26,11 @@ trap 'rm -f "$log"' EXIT
 
 # record NAME STATUS SECONDS VARIABLES: what the log says, with commit and machine, into the file.
 record() {
-  python3 - "$json" "$log" "$(cd "$here" && git describe --always --dirty 2>/dev/null || echo unknown)" "$@" <<'PY'
-import datetime, json, os, platform, sys
+  python3 - "$json" "$log" "$("$CONVOY" info | sed -n 's/^commit *//p')" "$@" <<'PY'
+import datetime, fcntl, json, os, platform, sys
 file, log, commit, name, status, seconds, settings = sys.argv[1:8]
+folder = os.open(os.path.dirname(os.path.abspath(file)), os.O_RDONLY)
+fcntl.flock(folder, fcntl.LOCK_EX)  # campaigns may run side by side
 result = json.load(open(file)) if os.path.exists(file) else {"bench": "soak", "campaigns": {}}
 processor = next((line.split(": ", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
 system = next((line.split("=", 1)[1].strip().strip('"') for line in open("/etc/os-release") if line.startswith("PRETTY_NAME")), platform.system())
@@ -62,11 +64,12 @@ campaign() {
   echo "== $name: status $status after $((SECONDS - began)) s"
   [[ -z $json || $status -eq 77 ]] || record "$name" "$status" "$((SECONDS - began))" "$*"
 }
-campaign kills test_kills.sh KILLS=200                                  # of random ones of four MPI ranks and of mpirun
+campaign kills test_kills.sh KILLS=200 AT_ONCE=2 MINUTES="${MINUTES:-0}"  # of random ones of four MPI ranks and of mpirun
 campaign save-faults test_save_faults.sh "$CONVOY_BUILD/tests/save_faults"  # at every system call of a save
 campaign two-jobs test_two_jobs.sh ROUNDS=100                           # 2 to 8 jobs on one directory
 campaign steady test_steady.sh STEPS=10000                              # a checkpoint every 50 steps
 campaign watchdog test_watchdog.sh ROUNDS=3                             # each rank stopped in each kind of work
-campaign slurm test_slurm.sh REPEAT=20 SAVED_MILLISECONDS=2500          # warned, out of time, cancelled, requeued
+campaign slurm test_slurm.sh REPEAT=20 SCENARIOS="warned requeued cancelled"  # under mpirun and under srun --mpi=pmix
+campaign slurm-time-limit test_slurm.sh REPEAT=20 AT_ONCE=10 SCENARIOS=out_of_time  # minutes, of sleep
 echo "$passed campaigns passed, $failed failed, $skipped skipped"
 [[ $failed -eq 0 && $((passed + skipped)) -gt 0 ]]

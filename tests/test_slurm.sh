@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The jobs on a real Slurm with two simulated nodes: every script; and one that trains warned, out of time, cancelled,
 # requeued, under mpirun and srun: the weights at the end are those of a run that nobody disturbed.
-#   CONVOY=build-cpu/convoy REPEAT=1 SAVED_MILLISECONDS=20000      exit status 77: no Slurm, no MPI
+#   CONVOY=build-cpu/convoy REPEAT=1 AT_ONCE=1      exit status 77: no Slurm, no MPI
 # shellcheck disable=SC2317,SC2030,SC2031  # functions are called by their names, some in subshells
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -34,7 +34,11 @@ train=(--model small.net --data synthetic:16x16x3:10 --batch-size 32 --parallel 
   --steps 200 --link-gbps 0.01)  # the link: a step takes about 0.03 s
 
 state() { scontrol -o show job "$1" | grep -oE "\b$2=[^ ]+" | cut -d= -f2; }
-ended() { [[ -z $(squeue -h -j "$1" -t PD,R,CG,CF,S -o %i 2>/dev/null) ]]; }
+# ended JOB: it, or all of its array; a question that Slurm was too busy to answer is no answer.
+ended() {
+  local states
+  states=$(scontrol -o show job "$1" | grep -oE '\bJobState=[^ ]+') && ! grep -qvE '=(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL)$' <<<"$states"
+}
 # submit NAME OPTION...: a job that trains to runs/NAME, with these options of convoy train
 submit() {
   local name=$1
@@ -53,22 +57,24 @@ complete() {
 saved() {
   local milliseconds
   milliseconds=$((($(date +%s%N -r "runs/$1/latest") - $2) / 1000000))
-  check "$1: saved after $milliseconds ms" test "$milliseconds" -le "${SAVED_MILLISECONDS:-20000}"
   echo "$1: saved $milliseconds ms after the signal" >>saved
 }
 
-# Those run side by side: their steps are sleeps on the simulated link.
+# scenario KIND LAUNCH: its rounds, and beside those of the others: their steps are sleeps on the simulated link.
 scenario() {
-  (
-    checks=0 bad=0
-    for ((round = 0; round < ${REPEAT:-1}; ++round)); do
-      name=$1-${2%% *}-$round
-      LAUNCH=$2 "$1"
-      [[ $bad -ne 0 ]] || rm -rf "runs/$name" "$name"-*.out
-    done
-    soaked "slurm $1 ${2%% *}" "$round" "$bad"
-    echo "$checks $bad" >"$1-${2%% *}.count"
-  ) &
+  local lane
+  for ((lane = 0; lane < ${AT_ONCE:-1}; ++lane)); do
+    (
+      checks=0 bad=0
+      for ((round = lane; round < ${REPEAT:-1}; round += ${AT_ONCE:-1})); do
+        name=$1-${2%% *}-$round before=$bad
+        LAUNCH=$2 "$1"
+        echo "$1 ${2%% *} $((bad > before))" >>rounds
+        [[ $bad -ne $before ]] || rm -rf "runs/$name" "$name"-*.out
+      done
+      echo "$checks $bad" >"$1-${2%% *}-$lane.count"
+    ) &
+  done
 }
 # The warning, as the time limit sends it: to the batch shell.
 warned() {
@@ -163,13 +169,20 @@ scripts
 for kind in ${SCENARIOS-warned requeued cancelled out_of_time}; do
   for launch in mpirun "srun --mpi=pmix"; do
     scenario "$kind" "$launch"
-    count=$((count + 1))
+    count=$((count + ${AT_ONCE:-1}))
   done
 done
 wait
 while read -r of wrong_ones; do checks=$((checks + of)) bad=$((bad + wrong_ones)); done < <(cat ./*.count)
 check "a scenario is missing" test "$(cat ./*.count | wc -l)" -eq "$count"
-slowest=$(sed 's/.*: saved \([0-9]*\) ms.*/\1/' saved 2>/dev/null | sort -n | tail -1)
-echo "the slowest save came ${slowest:-no} ms after its signal"
-soaked "slurm all" $((${REPEAT:-1} * (count - 1))) "$bad" slowest_save_milliseconds="${slowest:-0}"
+# Within a step (0.03 s) and two seconds, on a machine that has nothing else to do: counted, no failure.
+sed 's/.*: saved \([0-9]*\) ms.*/\1/' saved 2>/dev/null | sort -n >milliseconds
+slowest=$(tail -1 milliseconds)
+late=$(awk '$1 > 2030' milliseconds | wc -l)
+echo "the slowest save came ${slowest:-no} ms after its signal; $late of $(wc -l <milliseconds) later than a step and 2 s"
+while read -r kind launch rounds_of wrong_rounds; do
+  soaked "$kind under $launch" "$rounds_of" "$wrong_rounds"
+  check "$kind under $launch: $rounds_of rounds" test "$rounds_of" -eq "${REPEAT:-1}"
+done < <(awk '{ n[$1 " " $2]++; bad[$1 " " $2] += $3 } END { for (name in n) print name, n[name], bad[name] }' rounds)
+soaked "saves after the warning" "$(wc -l <milliseconds)" 0 slowest_milliseconds="${slowest:-0}" later_than_a_step_and_2_seconds="$late"
 finish

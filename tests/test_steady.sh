@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Ten thousand steps with a checkpoint every 50: descriptors and memory stay as they are, nothing is left.
 #   CONVOY=build-cpu/convoy STEPS=10000
-# shellcheck disable=SC2317  # a function that check calls by its name
+# shellcheck disable=SC2317  # functions that are called by their names
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/command_checks.sh
@@ -21,9 +21,10 @@ conv 4 3x3 pad 1
 relu
 fc 10
 NET
-run=(--model small.net --data synthetic:8x8x1:10 --batch-size 16 --threads 1 --steps "$steps" --checkpoint-every 50 --log-every 50)
+run=(--model small.net --data synthetic:8x8x1:10 --batch-size 32 --threads 1 --steps "$steps" --checkpoint-every 50 --log-every 50)
 
 # watch DIR LAUNCHER: descriptors and private memory of every process of the run, in its second and in its last fifth.
+# Status 3: on a busy machine the run was over too soon to be seen in both.
 watch() {
   python3 - "$@" "$steps" <<'PY'
 import json, os, sys, time
@@ -43,7 +44,7 @@ def step():
         return json.loads(lines[-1])["step"] if lines else 0
     except (OSError, ValueError):
         return 0
-while os.path.exists(f"/proc/{launcher}") and open(f"/proc/{launcher}/stat").read().rsplit(")", 1)[1].split()[0] != "Z":
+while os.path.exists(f"/proc/{launcher}"):
     now = step()
     window = "first" if steps // 5 <= now < 2 * steps // 5 else "last" if now >= 4 * steps // 5 else None
     if window is None:
@@ -66,18 +67,25 @@ for pid, w in whole.items():
 # What the allocator keeps may move by some pages.
 wrong = [pid for pid, w in whole.items() if w["last"][0] > w["first"][0] or w["last"][1] > w["first"][1] + 512]
 print("grew:", wrong or "none")
-sys.exit(bool(wrong) or not whole)
+sys.exit(3 if not whole else bool(wrong))
 PY
 }
 # steady NAME COMMAND...: this many steps, watched
 steady() {
-  local name=$1 pid
+  local name=$1 pid seen status try
   shift
-  "$@" train "${run[@]}" --out "$out/$name" >"$name.out" 2>"$name.err" </dev/null &
-  pid=$!
-  check "$name: descriptors or memory grew" watch "$out/$name" "$pid"
-  wait "$pid"
-  check "$name: status $?, $(cat "$name.err")" test $? -eq 0
+  for ((try = 0; try < 10; ++try)); do
+    rm -rf "${out:?}/$name"
+    "$@" train "${run[@]}" --out "$out/$name" >"$name.out" 2>"$name.err" </dev/null &
+    pid=$!
+    watch "$out/$name" "$pid"
+    seen=$?
+    wait "$pid"
+    status=$?
+    [[ $seen -eq 3 && $status -eq 0 ]] || break
+  done
+  check "$name: descriptors or memory grew, or were not seen" test "$seen" -eq 0
+  check "$name: status $status, $(cat "$name.err")" test "$status" -eq 0
   check "$name: not the checkpoints that are kept" test "$(find "$out/$name" -name 'checkpoint-*' | wc -l)" -eq 3
   check "$name: something is left" only_run_files "$out/$name"
   runs=$((runs + 1))
