@@ -72,6 +72,8 @@ until_ok() {
 }
 # steps RUN N: that many lines of steps stand in its metrics.
 steps() { [[ $(grep -sc '"event":"step"' "$1/metrics.jsonl") -ge $2 ]]; }
+# in_time: MINUTES have not gone by (0 or none: there is time).
+in_time() { [[ ${MINUTES:-0} -eq 0 || $SECONDS -lt $((${MINUTES:-0} * 60)) ]]; }
 # soaked NAME COUNT FAILURES [KEY=NUMBER...]: what a campaign of tests/soak.sh came to, for its JSON file.
 soaked() {
   local line="soak: {\"campaign\": \"$1\", \"count\": $2, \"failures\": $3" more

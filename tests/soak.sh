@@ -2,6 +2,7 @@
 # What CI has no time for: each campaign is a test with more rounds. What they came to goes to a JSON file, where a campaign
 # takes the place of its earlier result: several calls fill one file.
 #   CONVOY=build-cpu/convoy bash tests/soak.sh [--json FILE] [CAMPAIGN...]      default: all
+# MINUTES=N: kills and jobs end after that with what they have got.
 # The last line is "N campaigns passed, N failed, N skipped".
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,7 +14,7 @@ known=(kills save-faults two-jobs steady watchdog slurm slurm-time-limit)
 while [[ $# -gt 0 ]]; do
   case $1 in
     --json) json=${2:?a file}; shift 2 ;;
-    -h | --help) sed -n '2,5s/^# //p' "$0"; echo "campaigns: ${known[*]}"; exit 0 ;;
+    -h | --help) sed -n '2,6s/^# //p' "$0"; echo "campaigns: ${known[*]}"; exit 0 ;;
     *)
       [[ " ${known[*]} " == *" $1 "* ]] || { echo "unknown campaign $1 (${known[*]})" >&2; exit 2; }
       wanted+=("$1")
@@ -69,7 +70,7 @@ campaign save-faults test_save_faults.sh "$CONVOY_BUILD/tests/save_faults"  # at
 campaign two-jobs test_two_jobs.sh ROUNDS=100                           # 2 to 8 jobs on one directory
 campaign steady test_steady.sh STEPS=10000                              # a checkpoint every 50 steps
 campaign watchdog test_watchdog.sh ROUNDS=3                             # each rank stopped in each kind of work
-campaign slurm test_slurm.sh REPEAT=20 SCENARIOS="warned requeued cancelled"  # under mpirun and under srun --mpi=pmix
-campaign slurm-time-limit test_slurm.sh REPEAT=20 AT_ONCE=10 SCENARIOS=out_of_time  # minutes, of sleep
+campaign slurm test_slurm.sh REPEAT=20 MINUTES="${MINUTES:-0}" SCENARIOS="warned requeued cancelled"  # under mpirun and under srun --mpi=pmix
+campaign slurm-time-limit test_slurm.sh REPEAT=20 AT_ONCE=4 MINUTES="${MINUTES:-0}" SCENARIOS=out_of_time  # minutes, of sleep
 echo "$passed campaigns passed, $failed failed, $skipped skipped"
 [[ $failed -eq 0 && $((passed + skipped)) -gt 0 ]]

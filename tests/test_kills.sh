@@ -21,16 +21,16 @@ fc 20
 dropout 0.5
 fc 10
 NET
-total=150
+total=60
 run=(--data synthetic:12x12x3:10 --batch-size 64 --threads 1 --momentum 0.9 --log-every 1 --steps "$total"
-  --link-gbps 0.03 --link-us 100)  # the link: a step takes some milliseconds, most of which nobody computes
+  --link-gbps 0.005)  # the link: a step takes some 10 ms, most of which nobody computes
 modes=("data" "hybrid --scheme a" "hybrid --scheme b" "hybrid --scheme c" "model")
 
 # start DIR MODE: the run in the background, its launcher's pid in `pid`
 start() {
   local words
   read -ra words <<<"$2"
-  mpirun -np 4 "$convoy" train --model "$work/small.net" "${run[@]}" --parallel "${words[@]}" --checkpoint-every 10 --resume auto --out "$1" \
+  mpirun -np 4 "$convoy" train --model "$work/small.net" "${run[@]}" --parallel "${words[@]}" --checkpoint-every 5 --resume auto --out "$1" \
     >"$1.out" 2>"$1.err" </dev/null &
   pid=$!
 }
@@ -40,7 +40,6 @@ ranks_there() { [[ $(pgrep -P "$pid" -c) -eq 4 ]]; }
 alive() { kill -0 "$pid" 2>/dev/null; }
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
 
-in_time() { [[ ${MINUTES:-0} -eq 0 || $SECONDS -lt $((${MINUTES:-0} * 60)) ]]; }
 # disturbed DIR MODE: killed once to three times, then left to its end.
 disturbed() {
   local dir=$1 mode=$2 lives=$((1 + RANDOM % 3)) life at victim began took before=$bad
@@ -49,7 +48,7 @@ disturbed() {
     if ! until_ok 60 ranks_there; then wrong "$dir: no four ranks"; cat "$dir.err"; fi
     # Sometimes anywhere, sometimes while it trains; it ends by itself when that is too late.
     if ((RANDOM % 4 == 0)); then sleep "0.$((RANDOM % 10))"; else
-      at=$(($(wc -l 2>/dev/null <"$dir/metrics.jsonl" || echo 0) + 1 + RANDOM % 60))
+      at=$(($(wc -l 2>/dev/null <"$dir/metrics.jsonl" || echo 0) + 1 + RANDOM % 30))
       while alive && ! steps "$dir" "$at"; do sleep 0.02; done
     fi
     mapfile -t victims < <(pgrep -P "$pid")

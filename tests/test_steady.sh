@@ -21,7 +21,7 @@ conv 4 3x3 pad 1
 relu
 fc 10
 NET
-run=(--model small.net --data synthetic:8x8x1:10 --batch-size 32 --threads 1 --steps "$steps" --checkpoint-every 50 --log-every 50)
+run=(--model small.net --data synthetic:8x8x1:10 --threads 1 --steps "$steps" --checkpoint-every 50 --log-every 50)
 
 # watch DIR LAUNCHER: descriptors and private memory of every process of the run, in its second and in its last fifth.
 # Status 3: on a busy machine the run was over too soon to be seen in both.
@@ -70,13 +70,13 @@ print("grew:", wrong or "none")
 sys.exit(3 if not whole else bool(wrong))
 PY
 }
-# steady NAME COMMAND...: this many steps, watched
+# steady NAME BATCH COMMAND...: this many steps, watched; the batch is what makes them last
 steady() {
-  local name=$1 pid seen status try
-  shift
+  local name=$1 batch=$2 pid seen status try
+  shift 2
   for ((try = 0; try < 10; ++try)); do
     rm -rf "${out:?}/$name"
-    "$@" train "${run[@]}" --out "$out/$name" >"$name.out" 2>"$name.err" </dev/null &
+    "$@" train "${run[@]}" --batch-size "$batch" --out "$out/$name" >"$name.out" 2>"$name.err" </dev/null &
     pid=$!
     watch "$out/$name" "$pid"
     seen=$?
@@ -91,13 +91,13 @@ steady() {
   runs=$((runs + 1))
 }
 runs=0
-steady alone "$convoy"
+steady alone 256 "$convoy"
 run+=(--parallel hybrid)
 run=("${run[@]}")
 workers() { "$convoy" "$@" --workers 2; }
-steady threads workers
+steady threads 64 workers
 if command -v mpirun >/dev/null && "$convoy" info | grep -q '^MPI.*Open MPI'; then
-  steady ranks mpirun -np 2 "$convoy"
+  steady ranks 16 mpirun -np 2 "$convoy"
   check "left in shared memory: $(ls "$work/shm")" test -z "$(ls "$work/shm")"
 fi
 soaked steady "$runs" "$bad" steps="$steps" checkpoint_every=50
