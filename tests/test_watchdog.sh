@@ -133,7 +133,7 @@ fi
 # A disk that does not answer.
 if strace -f -o /dev/null true 2>/dev/null; then
   for workers in 1 2; do
-    timeout 60 strace -f -o /dev/null -e trace=rename -e inject=rename:delay_enter=8000000 "$convoy" train "${run[@]}" --workers "$workers" --checkpoint-every 5 --out "disk-$workers" >out 2>err </dev/null
+    timeout 300 strace -f -o /dev/null -e trace=rename -e inject=rename:delay_enter=8000000 "$convoy" train "${run[@]}" --workers "$workers" --checkpoint-every 5 --out "disk-$workers" >out 2>err </dev/null
     check "a disk that does not answer: status $?" test $? -eq 1
     said "^convoy: rank 0 of $workers .*: no progress since $clock: saving a checkpoint, step 5$"
     said "^convoy: error: no progress for $seconds s"
