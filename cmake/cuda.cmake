@@ -94,7 +94,7 @@ if(CONVOY_NVCC)
     endif()
     add_custom_target(nvcc_${stem}
       COMMAND ${CONVOY_NVCC} -std=c++17 -O3 ${targets} --threads 0 --extended-lambda --expt-relaxed-constexpr -Werror all-warnings -Xcompiler -Wall,-Wextra
-        -Xptxas -v -DCONVOY_CUDA_ARCHITECTURES=\\"check\\" -I${CMAKE_CURRENT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR}
+        -DCONVOY_HOPPER -Xptxas -v -DCONVOY_CUDA_ARCHITECTURES=\\"check\\" -I${CMAKE_CURRENT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR}
         -c ${source} -o ${CMAKE_CURRENT_BINARY_DIR}/nvcc_${stem}.o
       VERBATIM)
     add_dependencies(nvcc_check nvcc_${stem})

@@ -86,9 +86,9 @@ void correlate(Exec& ex, Correlation<T> c) {
   c.result_aligned =
       aligned_pieces(c.result, c.columns) && aligned_pieces(c.mask, 0) && aligned_pieces(c.pool_index, 0);
   const bool hopper = takes_hopper(ex, c);
-  const HopperPlan plan = hopper ? plan_hopper(c.rows, c.columns, hopper_steps(c.windows), c.windows.pooled,
-                                               queue(ex).multiprocessors)
-                                 : HopperPlan();
+  const HopperPlan plan =
+      hopper ? plan_hopper(hopper_shape(c.windows, c.rows, c.columns), queue(ex).multiprocessors)
+             : HopperPlan();
   const Chunks chunks =
       hopper ? Chunks{plan.chunks, plan.chunk_steps} : plan_depth(c.rows, c.columns, c.depth);
   const auto multiply_all = [&] {
@@ -211,9 +211,10 @@ Support query(const ConvForward& a) {
   const ConvShape& s = a.shape;
   const bool pooled = !a.pool_index.empty();
   const int64_t pixels = pooled ? s.N * (s.P() / 2) * (s.Q() / 2) * 4 : s.N * s.P() * s.Q();
-  return {true, std::max({depth_scratch(pixels, s.K, s.R * s.S * s.C),
-                          hopper_scratch(pixels, s.K, s.R * s.S * hopper_blocks(s.C), pooled),
-                          is_half(a.x.dtype) && folds(s) ? query_folded(a).scratch_bytes : 0})};
+  return {true,
+          std::max({depth_scratch(pixels, s.K, s.R * s.S * s.C),
+                    pixels == 0 ? 0 : hopper_scratch(hopper_shape(forward_windows(s, pooled), pixels, s.K)),
+                    is_half(a.x.dtype) && folds(s) ? query_folded(a).scratch_bytes : 0})};
 }
 Support query(const ConvBackwardData& a) {
   const ConvShape& s = a.shape;
@@ -222,7 +223,7 @@ Support query(const ConvBackwardData& a) {
     const Windows w = backward_windows(s, phase);
     const int64_t pixels = s.N * w.h.outputs * w.w.outputs;
     bytes = std::max({bytes, depth_scratch(pixels, s.C, int64_t{w.h.taps} * w.taps_pitch),
-                      hopper_scratch(pixels, s.C, hopper_steps(w), false)});
+                      pixels == 0 ? 0 : hopper_scratch(hopper_shape(w, pixels, s.C))});
   }
   return {true, bytes};
 }

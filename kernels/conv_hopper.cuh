@@ -24,6 +24,20 @@ inline int64_t hopper_steps(const Windows& w) {
   return int64_t{w.h.taps} * w.w.taps * hopper_blocks(w.channels);
 }
 
+inline int64_t hopper_images(const Windows& w, int64_t rows) {
+  return rows / (w.pooled ? 4 : 1) / (int64_t{w.h.outputs} * w.w.outputs);
+}
+
+// A product of `rows` >= 1 of pixels, as the plan sees it.
+inline HopperShape hopper_shape(const Windows& w, int64_t rows, int64_t columns) {
+  HopperShape s{rows, columns, hopper_steps(w), w.pooled};
+  s.taps_h = w.h.taps;
+  if (w.h.input_step != 1 || w.w.input_step != 1 || w.h.taps < 2 || w.h.taps > kPatchTaps) return s;
+  const int side = w.pooled ? kPatchSide / 2 : kPatchSide;
+  s.patches = hopper_images(w, rows) * ((w.h.outputs + side - 1) / side) * ((w.w.outputs + side - 1) / side);
+  return s;
+}
+
 // Whether they take the problem: what tensor maps and im2col copies can say (tensor_map.cuh), and where the depth's steps
 // hold little else than channels.
 template <class T>

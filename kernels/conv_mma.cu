@@ -132,7 +132,7 @@ __device__ void store(const Correlation<T>& p, const TileStart<Tile::kRows, Tile
         places.v[e] = static_cast<uint8_t>(t);
       }
     }
-    store_eight(p, row, column, values, places);
+    store_eight(p, p.result_row(row) + column, column, values, places);
   }
 }
 

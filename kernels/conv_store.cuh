@@ -12,18 +12,21 @@ struct alignas(8) Places {
   uint8_t v[8] = {};
 };
 
-// Columns [column, column + 8) of a row of the product, or of pooled ones: the mask, then those inside of the result.
 template <class T>
-__device__ void store_eight(const Correlation<T>& p, int row, int column, Eight<T> values,
-                            const Places& places) {
-  const int64_t at = p.result_row(row) + column;
+__device__ void apply_mask(Eight<T>& values, const Eight<T>& mask) {
+  CONVOY_UNROLL
+  for (int e = 0; e < 8; ++e)
+    if (static_cast<float>(mask.v[e]) <= 0) values.v[e] = T(0.0f);
+}
+
+// Columns [column, column + 8) of a row of the result, from element `at` on: the mask, unless it is applied already, then
+// those inside of the result.
+template <class T>
+__device__ void store_eight(const Correlation<T>& p, int64_t at, int column, Eight<T> values,
+                            const Places& places, bool masked = false) {
+  const bool mask = p.mask != nullptr && !masked;
   if (p.result_aligned) {
-    if (p.mask != nullptr) {
-      const Eight<T> mask = *reinterpret_cast<const Eight<T>*>(p.mask + at);
-      CONVOY_UNROLL
-      for (int e = 0; e < 8; ++e)
-        if (static_cast<float>(mask.v[e]) <= 0) values.v[e] = T(0.0f);
-    }
+    if (mask) apply_mask(values, *reinterpret_cast<const Eight<T>*>(p.mask + at));
     *reinterpret_cast<Eight<T>*>(p.result + at) = values;
     if (p.pool_index != nullptr) *reinterpret_cast<Places*>(p.pool_index + at) = places;
     return;
@@ -31,8 +34,7 @@ __device__ void store_eight(const Correlation<T>& p, int row, int column, Eight<
   CONVOY_UNROLL
   for (int e = 0; e < 8; ++e) {
     if (column + e >= p.columns) continue;
-    const bool masked = p.mask != nullptr && static_cast<float>(p.mask[at + e]) <= 0;
-    p.result[at + e] = masked ? T(0.0f) : values.v[e];
+    p.result[at + e] = mask && static_cast<float>(p.mask[at + e]) <= 0 ? T(0.0f) : values.v[e];
     if (p.pool_index != nullptr) p.pool_index[at + e] = places.v[e];
   }
 }
