@@ -1,6 +1,7 @@
 // Backward weights on Hopper: dw[filter, (tap, channel)] = sum over pixels of dy[pixel, filter] · x[its window, ...].
 // Both operands lie in memory pixel by pixel, which is how wgmma takes them (MN-major): dy by tiled copies of 64
-// filters, x by im2col copies of 64 channels at one tap, which fill in the padding.
+// filters, x by im2col copies of 64 channels at one tap, which fill in the padding. In patches of 8x8 pixels both are
+// tiled copies; the tap a row further down begins 8 pixels later in the copy of x, where the swizzle begins again.
 #include "kernels/conv_geometry.cuh"
 #include "kernels/conv_hopper_weights.h"
 #include "kernels/each.cuh"
@@ -14,8 +15,9 @@ constexpr int kRun = 64;  // filters or channels of a copy: 128 bytes, the swizz
 
 struct Parts {
   Divide by_image, by_width;
-  int width = 0, image = 0;  // outputs of a row and of an image
-  int stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
+  int width = 0, image = 0;    // outputs, or patches, of a row and of an image
+  int step_h = 1, step_w = 1,  // from one to the next in x
+      pad_h = 0, pad_w = 0;
   int channels = 0, runs = 0, taps_w = 0;  // runs: of a tap
   int across = 0, steps = 0;
   int64_t share = 0, work = 0;  // steps of all tiles
@@ -37,10 +39,15 @@ template <int kTile>
 struct Sizes {
   static constexpr HopperWeightsTile kShape = kHopperWeightsTiles[kTile];
   static constexpr int kDepth = kShape.depth(), kColumns = kShape.columns(), kFilters = kShape.filters();
-  static constexpr uint32_t kRowBytes = kRun * 2, kBoxBytes = kDepth * kRowBytes;
-  static constexpr int kFilterBoxes = kFilters / kRun, kColumnBoxes = kColumns / kRun;
+  static constexpr bool kPatches = kShape.patches;
+  static constexpr uint32_t kRowBytes = kRun * 2, kFilterBytes = kDepth * kRowBytes,
+                            kBoxBytes = kShape.box_bytes();
+  static constexpr int kFilterBoxes = kFilters / kRun, kBoxes = kShape.boxes();
+  // From a run of a warpgroup to the next, and all of them.
+  static constexpr uint32_t kRunBytes = kPatches ? HopperWeightsTile::kSide * kRowBytes : kBoxBytes,
+                            kGroupBytes = kBoxes / kShape.groups_across * kBoxBytes;
   using R = Ring<kShape.stages(), kShape.stage_bytes(), kShape.groups()>;
-  static_assert(kShape.stage_bytes() == (kFilterBoxes + kColumnBoxes) * static_cast<int>(kBoxBytes));
+  static_assert(!kPatches || kShape.group_columns == kRun * HopperWeightsTile::kRows, "a box each");
 };
 // Behind the ring: a matrix of ones, 16 x 16 in chunks of 8 x 8, whose product with dy is the bias's gradient.
 constexpr int kOnes = 16 * 16, kOnesBytes = kOnes * 2;
@@ -49,21 +56,32 @@ template <int kTile>
 __device__ void copy_part(typename Sizes<kTile>::R& ring, const CUtensorMap& dy, const CUtensorMap& x,
                           const Parts& p, const Part& part) {
   using S = Sizes<kTile>;
-  const int down = part.tile / p.across, run = (part.tile - down * p.across) * S::kColumnBoxes;
+  const int down = part.tile / p.across, run = (part.tile - down * p.across) * S::kBoxes;
   const int first_tap = run / p.runs, first_channel = (run - first_tap * p.runs) * kRun;
   const int first_row = first_tap / p.taps_w, first_column = first_tap - first_row * p.taps_w;
   for (int step = part.first; step < part.first + part.steps; ++step) {
-    const int pixel = step * S::kDepth, image = p.by_image(pixel), rest = pixel - image * p.image;
+    const int number = S::kPatches ? step : step * S::kDepth;
+    const int image = p.by_image(number), rest = number - image * p.image;
     const int i = p.by_width(rest), j = rest - i * p.width;
-    const int h = i * p.stride_h - p.pad_h, w = j * p.stride_w - p.pad_w;
+    const int h = i * p.step_h - p.pad_h, w = j * p.step_w - p.pad_w;
     unsigned char* to = ring.fill();
     CONVOY_UNROLL
-    for (int box = 0; box < S::kFilterBoxes; ++box, to += S::kBoxBytes)
-      tma_load(to, dy, ring.landed(), down * S::kFilters + box * kRun, pixel);
+    for (int box = 0; box < S::kFilterBoxes; ++box, to += S::kFilterBytes) {
+      const int filter = down * S::kFilters + box * kRun;
+      if constexpr (S::kPatches) {
+        tma_load(to, dy, ring.landed(), filter, j * p.step_w, i * p.step_h, image);
+      } else {
+        tma_load(to, dy, ring.landed(), filter, number);
+      }
+    }
     int channel = first_channel, row = first_row, column = first_column;
     CONVOY_UNROLL
-    for (int box = 0; box < S::kColumnBoxes; ++box, to += S::kBoxBytes) {
-      tma_load_im2col(to, x, ring.landed(), channel, w, h, image, column, row);
+    for (int box = 0; box < S::kBoxes; ++box, to += S::kBoxBytes) {
+      if constexpr (S::kPatches) {
+        tma_load(to, x, ring.landed(), channel, w + column, h, image);
+      } else {
+        tma_load_im2col(to, x, ring.landed(), channel, w, h, image, column, row);
+      }
       channel += kRun;
       if (channel < p.channels) continue;
       channel = 0;
@@ -119,13 +137,14 @@ __global__ void __launch_bounds__(Sizes<kTile>::R::kThreads, 1)
                : column >= part.first % p.across    ? column - part.first % p.across
                                                     : column - part.first % p.across + p.across;
     ring.consume(part.steps, [&](const unsigned char* stage, int step) {
-      const unsigned char* const a = stage + down * S::kBoxBytes;
-      const unsigned char* const columns = stage + (S::kFilterBoxes + across * (kN / kRun)) * S::kBoxBytes;
+      const unsigned char* const a = stage + down * S::kFilterBytes;
+      const unsigned char* const columns =
+          stage + S::kFilterBoxes * S::kFilterBytes + across * S::kGroupBytes;
       CONVOY_UNROLL
       for (int k = 0; k < S::kDepth / 16; ++k) {
         wgmma<kN, T, Major::kMN, Major::kMN>(
-            d, wgmma_matrix(a + k * 16 * S::kRowBytes, S::kBoxBytes, 8 * S::kRowBytes, Swizzle::k128),
-            wgmma_matrix(columns + k * 16 * S::kRowBytes, S::kBoxBytes, 8 * S::kRowBytes, Swizzle::k128),
+            d, wgmma_matrix(a + k * 16 * S::kRowBytes, S::kFilterBytes, 8 * S::kRowBytes, Swizzle::k128),
+            wgmma_matrix(columns + k * 16 * S::kRowBytes, S::kRunBytes, 8 * S::kRowBytes, Swizzle::k128),
             step > 0 || k > 0);
       }
       if (turn-- > 0) return;
@@ -133,7 +152,7 @@ __global__ void __launch_bounds__(Sizes<kTile>::R::kThreads, 1)
       CONVOY_UNROLL
       for (int k = 0; k < S::kDepth / 16; ++k) {
         wgmma<16, T, Major::kMN, Major::kK>(
-            b, wgmma_matrix(a + k * 16 * S::kRowBytes, S::kBoxBytes, 8 * S::kRowBytes, Swizzle::k128),
+            b, wgmma_matrix(a + k * 16 * S::kRowBytes, S::kFilterBytes, 8 * S::kRowBytes, Swizzle::k128),
             all_ones, true);
       }
     });
@@ -161,7 +180,9 @@ __global__ void __launch_bounds__(Sizes<kTile>::R::kThreads, 1)
 // Adds the parts up, always in the same order: lanes of a warp take those of `quads` x 4 weights in turn.
 struct Sum {
   Divide by_row, by_tap;  // of quads
-  int row = 0, tap = 0;   // quads of a filter, and of a tap
+  Divide by_taps_w;
+  int taps_w = 1, box_runs = 1;  // box_runs > 1: those of a column of taps
+  int row = 0, tap = 0;          // quads of a filter, and of a tap
   int runs = 0, filters = 0, columns = 0, across = 0, steps = 0, lanes = 1;
   int64_t share = 1;
   int count = 0, bias_count = 0;  // quads, filters
@@ -187,7 +208,12 @@ __global__ void __launch_bounds__(kSumThreads) sum_kernel(const Sum p) {
   if (item < p.count) {
     const int filter = p.by_row(item), rest = item - filter * p.row;
     const int tap = p.by_tap(rest), channel = (rest - tap * p.tap) * 4;
-    const int column = (tap * p.runs + channel / kRun) * kRun + channel % kRun;
+    int run = tap * p.runs + channel / kRun;
+    if (p.box_runs > 1) {
+      const int tap_row = p.by_taps_w(tap);
+      run = ((tap - tap_row * p.taps_w) * p.runs + channel / kRun) * p.box_runs + tap_row;
+    }
+    const int column = run * kRun + channel % kRun;
     const int down = filter / p.filters, across = column / p.columns;
     const float* const from =
         p.sums + (filter - down * p.filters) * p.columns + (column - across * p.columns);
@@ -233,22 +259,32 @@ void launch(Exec& ex, const HopperWeightsPlan& plan, const CUtensorMap& dy, cons
 cuuint64_t bytes(int64_t elements) {
   return static_cast<cuuint64_t>(elements) * 2;
 }
+cuuint64_t u(int64_t v) {
+  return static_cast<cuuint64_t>(v);
+}
+// A patch of `rows` rows of images with so many channels.
 template <class T>
-CUtensorMap dy_map(const T* dy, const ConvShape& s, int depth) {
-  const cuuint64_t filters = static_cast<cuuint64_t>(s.K),
-                   pixels = static_cast<cuuint64_t>(s.N * s.P() * s.Q());
-  return tiled_map<T, 2>(dy, {filters, pixels}, {bytes(s.K)}, {kRun, static_cast<cuuint32_t>(depth)},
+CUtensorMap patch_map(const T* memory, const Shape& shape, int rows) {
+  const int64_t N = shape[0], H = shape[1], W = shape[2], C = shape[3];
+  return tiled_map<T, 4>(memory, {u(C), u(W), u(H), u(N)}, {bytes(C), bytes(C * W), bytes(C * W * H)},
+                         {kRun, HopperWeightsTile::kSide, static_cast<cuuint32_t>(rows), 1},
                          CU_TENSOR_MAP_SWIZZLE_128B);
 }
 template <class T>
-CUtensorMap x_map(const T* x, const ConvShape& s, int depth) {
-  const auto u = [](int64_t v) { return static_cast<cuuint64_t>(v); };
+CUtensorMap dy_map(const T* dy, const ConvShape& s, const HopperWeightsTile& tile) {
+  if (tile.patches) return patch_map(dy, s.y(), tile.kSide);
+  return tiled_map<T, 2>(dy, {u(s.K), u(s.N * s.P() * s.Q())}, {bytes(s.K)},
+                         {kRun, static_cast<cuuint32_t>(tile.depth())}, CU_TENSOR_MAP_SWIZZLE_128B);
+}
+template <class T>
+CUtensorMap x_map(const T* x, const ConvShape& s, const HopperWeightsTile& tile) {
+  if (tile.patches) return patch_map(x, s.x(), tile.kSide + tile.kRows - 1);
   Im2colBox box;
   box.lower = {static_cast<int>(-s.pad_w), static_cast<int>(-s.pad_h)};
   box.upper = {static_cast<int>(s.pad_w - s.S + 1), static_cast<int>(s.pad_h - s.R + 1)};
   box.steps = {static_cast<cuuint32_t>(s.stride_w), static_cast<cuuint32_t>(s.stride_h)};
   box.channels = kRun;
-  box.pixels = static_cast<cuuint32_t>(depth);
+  box.pixels = static_cast<cuuint32_t>(tile.depth());
   return im2col_map<T>(x, {u(s.C), u(s.W), u(s.H), u(s.N)},
                        {bytes(s.C), bytes(s.C * s.W), bytes(s.C * s.W * s.H)}, box,
                        CU_TENSOR_MAP_SWIZZLE_128B);
@@ -258,16 +294,17 @@ template <class T>
 void weigh(Exec& ex, const ConvBackwardWeights& a, const HopperWeightsPlan& plan) {
   const ConvShape& s = a.shape;
   const HopperWeightsTile& tile = plan.shape();
-  const CUtensorMap x = x_map(operand<T>(a.x, s.x(), "x"), s, tile.depth());
-  const CUtensorMap dy = dy_map(operand<T>(a.dy, s.y(), "dy"), s, tile.depth());
+  const CUtensorMap x = x_map(operand<T>(a.x, s.x(), "x"), s, tile);
+  const CUtensorMap dy = dy_map(operand<T>(a.dy, s.y(), "dy"), s, tile);
 
   Parts p;
-  p.by_image = Divide(s.P() * s.Q());
-  p.by_width = Divide(s.Q());
-  p.image = static_cast<int>(s.P() * s.Q());
-  p.width = static_cast<int>(s.Q());
-  p.stride_h = static_cast<int>(s.stride_h);
-  p.stride_w = static_cast<int>(s.stride_w);
+  const int side = tile.patches ? tile.kSide : 1;
+  p.width = static_cast<int>(s.Q() / side);
+  p.image = static_cast<int>(s.P() / side * p.width);
+  p.by_image = Divide(p.image);
+  p.by_width = Divide(p.width);
+  p.step_h = static_cast<int>(s.stride_h) * side;
+  p.step_w = static_cast<int>(s.stride_w) * side;
   p.pad_h = static_cast<int>(s.pad_h);
   p.pad_w = static_cast<int>(s.pad_w);
   p.channels = static_cast<int>(s.C);
@@ -285,6 +322,9 @@ void weigh(Exec& ex, const ConvBackwardWeights& a, const HopperWeightsPlan& plan
   sum.tap = static_cast<int>(s.C / 4);
   sum.by_row = Divide(sum.row);
   sum.by_tap = Divide(sum.tap);
+  sum.by_taps_w = Divide(s.S);
+  sum.taps_w = p.taps_w;
+  sum.box_runs = tile.box_runs();
   sum.runs = p.runs;
   sum.filters = tile.filters();
   sum.columns = tile.columns();

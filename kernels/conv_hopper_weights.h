@@ -4,6 +4,10 @@
 // filters by so many runs, whatever taps they are of. It is summed over steps of so many pixels. The steps of all
 // tiles, one tile after another, are dealt out to the blocks of the grid in equal shares, so that all of them end at
 // the same time however few tiles there are; a block leaves a part of each tile that its share touches.
+//
+// A step is 64 or 32 pixels of dy, one after another, and for each run those that its tap sees (im2col). Or it is a patch
+// of 8x8 pixels, where dy's extents are multiples of 8, the stride is 1 and there are 3 rows of taps: the 10 rows of 8
+// pixels that a column of taps sees are read once, and serve 3 runs, which follow each other in the tile.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -16,18 +20,30 @@ namespace convoy::cuda {
 
 struct HopperWeightsTile {
   int groups_down, groups_across, group_columns;  // warpgroups, with 64 filters by so many columns each
+  bool patches = false;
 
   constexpr int groups() const { return groups_down * groups_across; }
   constexpr int filters() const { return 64 * groups_down; }
   constexpr int columns() const { return group_columns * groups_across; }
   // Pixels of a step: what leaves room for four stages of the ring in shared memory.
-  constexpr int depth() const { return filters() + columns() > 384 ? 32 : 64; }
-  constexpr int stage_bytes() const { return (filters() + columns()) * depth() * 2; }
+  constexpr int depth() const { return !patches && filters() + columns() > 384 ? 32 : 64; }
+  // Boxes of x, their bytes, and the runs of each.
+  constexpr int box_runs() const { return patches ? kRows : 1; }
+  constexpr int boxes() const { return columns() / 64 / box_runs(); }
+  constexpr int box_bytes() const { return (patches ? (kSide + kRows - 1) * kSide : depth()) * 128; }
+  constexpr int stage_bytes() const { return filters() * depth() * 2 + boxes() * box_bytes(); }
   constexpr int stages() const { return std::min(8, (200 << 10) / stage_bytes()); }
+
+  static constexpr int kSide = 8, kRows = 3;  // of a patch, and of its taps
+  bool takes(const ConvShape& s) const {
+    return !patches ||
+           (s.R == kRows && s.stride_h == 1 && s.stride_w == 1 && s.P() % kSide == 0 && s.Q() % kSide == 0);
+  }
 };
 // 64 filters by 9 runs are a layer of 64 channels and 3x3 taps, whose dy is read once.
 inline constexpr HopperWeightsTile kHopperWeightsTiles[] = {
-    {2, 1, 256}, {2, 1, 192}, {3, 1, 192}, {1, 3, 192}, {2, 1, 128}, {1, 2, 128}, {2, 1, 64}, {1, 2, 64},
+    {2, 1, 256}, {2, 1, 192}, {3, 1, 192},       {1, 3, 192},       {2, 1, 128},       {1, 2, 128},
+    {2, 1, 64},  {1, 2, 64},  {2, 1, 192, true}, {3, 1, 192, true}, {1, 3, 192, true},
 };
 constexpr int kHopperWeightsTileCount = static_cast<int>(std::size(kHopperWeightsTiles));
 
@@ -69,12 +85,12 @@ struct HopperWeightsCost {
   }
 };
 
-// One of the tiles, and a share in steps.
+// One of the tiles that take the shape, and a share in steps.
 inline HopperWeightsPlan hopper_weights_plan(const ConvShape& s, int tile, int64_t share) {
   const auto pieces = [](int64_t all, int64_t piece) { return (all + piece - 1) / piece; };
   HopperWeightsPlan p;
   p.tile = tile;
-  p.across = pieces(s.R * s.S * pieces(s.C, 64), p.shape().columns() / 64);
+  p.across = pieces(s.R * s.S * pieces(s.C, 64) / p.shape().box_runs(), p.shape().boxes());
   p.tiles = pieces(s.K, p.shape().filters()) * p.across;
   p.steps = pieces(s.N * s.P() * s.Q(), p.shape().depth());
   p.share = share;
@@ -92,6 +108,7 @@ inline HopperWeightsPlan plan_hopper_weights(const ConvShape& s) {
   HopperWeightsPlan best;
   int64_t best_cost = 0;
   for (int tile = 0; tile < kHopperWeightsTileCount; ++tile) {
+    if (!kHopperWeightsTiles[tile].takes(s)) continue;
     const HopperWeightsPlan all = hopper_weights_plan(s, tile, 1);
     const auto consider = [&](int64_t steps, int64_t parts, int64_t passes) {
       const HopperWeightsPlan p = hopper_weights_plan(s, tile, (steps + parts - 1) / parts);

@@ -419,7 +419,8 @@ TEST(Conv, HopperBackwardWeights) {
             [&](const ConvShape& s) { test(s, true); });
   // The largest tiles; not emulated.
   for_every(DType::kBF16,
-            {{8, 28, 28, 64, 64, 3, 3, 1, 1, 1, 1},
+            {{16, 56, 56, 64, 64, 3, 3, 1, 1, 1, 1},
+             {8, 56, 56, 64, 128, 3, 3, 1, 1, 1, 1},
              {8, 28, 28, 128, 128, 3, 3, 1, 1, 1, 1},
              {8, 14, 14, 256, 256, 3, 3, 1, 1, 1, 1},
              {8, 13, 13, 192, 384, 3, 3, 1, 1, 1, 1}},
@@ -430,11 +431,14 @@ TEST(Conv, HopperBackwardWeights) {
 // Each tile, with two and with all steps a block.
 TEST(Conv, HopperWeightTiles) {
   if (!may_be_hopper()) GTEST_SKIP() << "not of compute capability 9.0";
-  const ConvShape s{3, 7, 8, 64, 72, 5, 1, 1, 1, 2, 0};
   for (const DType dtype : {DType::kBF16, DType::kF16})
     for (int tile = 0; tile < cuda::kHopperWeightsTileCount; ++tile)
       for (const bool all : {false, true}) {
         if (all && dtype == DType::kF16) continue;
+        const ConvShape s = cuda::kHopperWeightsTiles[tile].patches
+                                ? ConvShape{1, 8, 15, 72, 72, 3, 2, 1, 1, 1, 1}
+                                : ConvShape{3, 7, 8, 64, 72, 5, 1, 1, 1, 2, 0};
+        ASSERT_TRUE(cuda::kHopperWeightsTiles[tile].takes(s));
         for_every(dtype, {s}, 0, [&](const ConvShape&) {
           const Operands o(s, true);
           Array dw(DType::kF32, s.w()), db(DType::kF32, {s.K});

@@ -41,6 +41,7 @@ void check(const std::string& name, const ConvShape& s) {
   const HopperWeightsTile& t = p.shape();
   EXPECT_GE(p.across * t.columns(), s.R * s.S * s.C);
   EXPECT_GE(p.tiles / p.across * t.filters(), s.K);
+  EXPECT_TRUE(t.takes(s));
   EXPECT_GE(p.steps * t.depth(), s.N * s.P() * s.Q());
   EXPECT_LT((p.steps - 1) * t.depth(), s.N * s.P() * s.Q());
   const int64_t work = p.tiles * p.steps;
@@ -80,10 +81,10 @@ TEST(HopperWeightsPlan, LargeLayersFillTheGpu) {
     const double wanted = static_cast<double>(s.N * s.P() * s.Q() * s.K * s.R * s.S * s.C);
     const double possible = static_cast<double>(p.share * HopperWeightsCost::kMultiprocessors *
                                                 p.tile_floats() * p.shape().depth());
-    std::printf("%-16s %3dx%3d, %3d tiles of %5d steps, %3d blocks of %5d: %.2f\n", layer.name.c_str(),
-                p.shape().filters(), p.shape().columns(), static_cast<int>(p.tiles),
-                static_cast<int>(p.steps), static_cast<int>(p.blocks), static_cast<int>(p.share),
-                wanted / possible);
+    std::printf("%-16s %3dx%3d%s, %3d tiles of %5d steps, %3d blocks of %5d: %.2f\n", layer.name.c_str(),
+                p.shape().filters(), p.shape().columns(), p.shape().patches ? " patches" : "",
+                static_cast<int>(p.tiles), static_cast<int>(p.steps), static_cast<int>(p.blocks),
+                static_cast<int>(p.share), wanted / possible);
     const double least = s.R > 1 && s.N * s.P() * s.Q() > 10000 ? 0.85 : 0.3;
     EXPECT_GE(wanted / possible, least) << layer.name;
   }
@@ -94,6 +95,7 @@ TEST(HopperWeightsPlan, LayersOf64ChannelsReadDyOnce) {
     const HopperWeightsPlan p = plan_hopper_weights({256, extent, extent, 64, 64, 3, 3, 1, 1, 1, 1});
     EXPECT_EQ(p.tiles, 1);
     EXPECT_EQ(p.shape().columns(), 576);
+    EXPECT_TRUE(p.shape().patches);
   }
 }
 
