@@ -383,7 +383,9 @@ void batchnorm_running(Exec& ex, const BatchNormRunning& a) {
   float* running_var = operand<float>(a.running_var, channels, "running_var");
   // One element has no unbiased variance: as in PyTorch's kernels the division by zero shows.
   const float unbiased = static_cast<float>(a.count - 1), keep = 1 - a.momentum, momentum = a.momentum;
+  const int32_t* skip = a.skip.empty() ? nullptr : a.skip.as<int32_t>();
   each(ex, channels.count(), [=] __device__(int64_t c) {
+    if (skip != nullptr && *skip != 0) return;
     running_mean[c] = keep * running_mean[c] + momentum * mean[c];
     running_var[c] = keep * running_var[c] + momentum * (m2[c] / unbiased);
   });

@@ -70,6 +70,7 @@ struct BatchNormRunning {
   int64_t count = 1;
   float momentum = 0.1f;
   Out running_mean, running_var;
+  In skip = {};  // CUDA alone: i32 [1], nothing is taken in unless it is 0; or empty
 };
 
 }  // namespace convoy

@@ -61,7 +61,8 @@ void Lowering::forward(int i, const BatchNorm& spec) {
                                      args.count,
                                      spec.momentum,
                                      parameter(i, ParameterSpec::kRunningMean),
-                                     parameter(i, ParameterSpec::kRunningVar)};
+                                     parameter(i, ParameterSpec::kRunningVar),
+                                     b_.skip};
       emit(program.update, i, running, {mean, m2}, running.running_mean);
     });
 
