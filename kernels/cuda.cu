@@ -197,6 +197,27 @@ void release_graph(void* graph) {
   cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
 }
 
+void* make_mark() {
+  cudaEvent_t mark = nullptr;
+  CONVOY_CUDA(cudaEventCreate(&mark));
+  return mark;
+}
+
+void end_mark(void* mark) {
+  cudaEventDestroy(static_cast<cudaEvent_t>(mark));  // an error is that of an earlier operation
+}
+
+void set_mark(Exec& ex, void* mark) {
+  CONVOY_CUDA(cudaEventRecord(static_cast<cudaEvent_t>(mark), stream(ex)));
+}
+
+double seconds(void* from, void* to) {
+  float milliseconds = 0;
+  CONVOY_CUDA(
+      cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(from), static_cast<cudaEvent_t>(to)));
+  return 1e-3 * static_cast<double>(milliseconds);
+}
+
 void profile(bool on) {
   CONVOY_CUDA(on ? cudaProfilerStart() : cudaProfilerStop());
 }
@@ -211,9 +232,22 @@ void range(const char* name) {
 }  // namespace
 
 extern const Cuda kCuda;
-const Cuda kCuda = {
-    &kTable,   CONVOY_CUDA_ARCHITECTURES, CONVOY_IS_EMULATED, devices, describe,      make_queue,
-    end_queue, begin_recording,           end_recording,      launch,  release_graph, profile,
-    range};
+const Cuda kCuda = {&kTable,
+                    CONVOY_CUDA_ARCHITECTURES,
+                    CONVOY_IS_EMULATED,
+                    devices,
+                    describe,
+                    make_queue,
+                    end_queue,
+                    begin_recording,
+                    end_recording,
+                    launch,
+                    release_graph,
+                    make_mark,
+                    end_mark,
+                    set_mark,
+                    seconds,
+                    profile,
+                    range};
 
 }  // namespace convoy::cuda

@@ -1,6 +1,8 @@
 #include "device.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <thread>
 
 namespace convoy {
 
@@ -25,6 +27,32 @@ Exec cuda_exec(const Cuda& cuda, const CudaQueuePointer& queue) {
   exec.backend = cuda.backend;
   exec.queue = queue.get();
   return exec;
+}
+
+DType use_precision(const std::string& precision, Exec& exec) {
+  exec.tf32 = precision == "tf32";
+  if (precision == "f32") return DType::kF32;
+  if (precision != "tf32" && precision != "bf16" && precision != "f16")
+    input_error("--precision ", precision, ": one of f32, tf32, bf16, f16");
+  if (exec.backend->host_memory)
+    input_error("--precision ", precision, ": the CPU computes in f32; use --device cuda, or f32");
+  return precision == "bf16" ? DType::kBF16 : precision == "f16" ? DType::kF16 : DType::kF32;
+}
+
+int reading_threads(const Exec& exec, int64_t threads, int workers_here) {
+  if (exec.backend->host_memory) return exec.threads;
+  if (threads > 0) return static_cast<int>(threads);
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / std::max(workers_here, 1));
+}
+
+DeviceClock::~DeviceClock() {
+  for (void* mark : marks_) cuda_.end_mark(mark);
+}
+
+size_t DeviceClock::point(Exec& exec) {
+  if (used_ == marks_.size()) marks_.push_back(cuda_.make_mark());
+  cuda_.set_mark(exec, marks_[used_]);
+  return used_++;
 }
 
 std::string device_text(const CudaDevice& device) {

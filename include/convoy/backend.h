@@ -128,6 +128,7 @@ struct Exec {
   const Backend* backend = nullptr;
   void* queue = nullptr;  // a CUDA stream, or the CPU's queue for transfers; null on the CPU: run at once
   int threads = 1;        // OpenMP threads of this worker
+  bool tf32 = false;      // on CUDA: products of f32 round their operands to TF32's 11 bits
   View scratch;           // u8; valid until the next operation on this queue
 };
 
@@ -189,6 +190,12 @@ struct Cuda {
   void* (*end_recording)(Exec&);  // a graph
   void (*launch)(Exec&, void* graph);
   void (*release_graph)(void* graph);
+  // Marks between which the device measures: a mark is reached once everything that was queued before it is done. They
+  // are of the calling thread's device. seconds is for marks that are reached.
+  void* (*make_mark)();
+  void (*end_mark)(void* mark);
+  void (*set_mark)(Exec&, void* mark);
+  double (*seconds)(void* from, void* to);
   void (*profile)(bool on);         // what a profiler that was told to wait for it records
   void (*range)(const char* name);  // begins a named range of the profiler's timeline; null: ends it
 };
