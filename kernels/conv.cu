@@ -52,9 +52,16 @@ bool aligned_pieces(const void* memory, int64_t channels) {
   return reinterpret_cast<uintptr_t>(memory) % 16 == 0 && channels % 8 == 0;
 }
 
+template <class T>
+bool as_tf32(const Exec& ex) {
+  return std::is_same_v<T, float> && ex.tf32 && queue(ex).architecture >= 80;
+}
+
 template <class T, bool kBackward>
 void multiply(Exec& ex, const Correlation<T>& c) {
-  if constexpr (!std::is_same_v<T, float>) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (as_tf32<T>(ex)) return (kBackward ? tf32_backward_data : tf32_forward)(ex, c);
+  } else {
     const Path path =
         choose_path(DTypeOf<T>::value, queue(ex).architecture, c.image_aligned && c.filters_aligned);
     if (path != Path::kSimt)
@@ -123,7 +130,9 @@ void correlate(Exec& ex, Correlation<T> c) {
 
 template <class T>
 void weigh(Exec& ex, Gradient<T> g, const Tiling& tiling) {
-  if constexpr (!std::is_same_v<T, float>) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (as_tf32<T>(ex)) return tf32_backward_weights(ex, g, tiling);
+  } else {
     g.dy_aligned = aligned_pieces(g.dy, g.rows);
     g.image_aligned = aligned_pieces(g.image, g.windows.channels);
     const Path path = choose_path(DTypeOf<T>::value, queue(ex).architecture, g.dy_aligned && g.image_aligned);

@@ -8,7 +8,8 @@
 //
 // x[N,H,W,C], w[K,R,S,C], y[N,P,Q,K], contiguous. On the CPU all are f32; on CUDA x, w, y, dx, dy and the mask are all
 // f32, all bf16 or all f16, and bias, dw and db f32. Products are added in f32, on tensor cores where the operands are
-// bf16 (sm_80) or f16 (sm_75); f32 is never rounded to fewer bits. Taps outside the image are zero.
+// bf16 (sm_80) or f16 (sm_75); f32 is rounded to fewer bits, the 11 of TF32, only where the Exec says so (sm_80): x, w
+// and dy, to nearest, but not for db. Taps outside the image are zero.
 // Whether they are multiplied or skipped is open: a result that has such a tap may be NaN where an infinite
 // or NaN dy or w meets it. At a stride, so it is for pixels behind a window, less than the stride away: an infinite or
 // NaN x there may make y NaN.

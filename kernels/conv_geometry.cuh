@@ -190,6 +190,11 @@ void simt_backward_data(Exec&, const Correlation<T>&);
 template <class T>
 void simt_backward_weights(Exec&, const Gradient<T>&, const Tiling&);
 
+// On tensor cores that round the operands to TF32 (sm_80), for any shape: conv_tf32.cu.
+void tf32_forward(Exec&, const Correlation<float>&);
+void tf32_backward_data(Exec&, const Correlation<float>&);
+void tf32_backward_weights(Exec&, const Gradient<float>&, const Tiling&);
+
 // On tensor cores, for T bf16 (sm_80) and f16 (sm_75): conv_mma.cu and conv_mma_weights.cu. With `async` copies (sm_80)
 // both operands have to be aligned; without, they need not.
 template <class T>

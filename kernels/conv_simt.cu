@@ -1,103 +1,14 @@
 // Convolution in plain f32 arithmetic, for any shape and dtype: what the faster kernels are compared with.
-// 256 threads share tiles of both operands, turned so that their lines lie side by side, and hold a square of the
-// result each in registers; the next tiles are on their way while these are multiplied.
-#include "kernels/conv_geometry.cuh"
+// 256 threads share tiles of both operands and hold a square of the result each in registers; the next tiles are on their
+// way while these are multiplied.
+#include "kernels/conv_loads.cuh"
 
 namespace convoy::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kPieces = 4;  // of each operand's tile, a thread
+using namespace loads;
 
-// A tile holds kTile lines (rows of one operand, columns of the other) of kDepth. Threads take kPieces elements of it
-// either at one depth, where memory runs along the depth, or of one line, where it runs along the lines.
-template <int kTile>
-struct Place {
-  static constexpr int kDepth = kThreads * kPieces / kTile;
-  static constexpr int kPitch = kTile + 4;  // floats between depths: 16-byte aligned, and few bank conflicts
-  static_assert(kThreads % kTile == 0 && kThreads % kDepth == 0, "a pass takes whole depths or lines");
-
-  __device__ static int deep_depth() { return threadIdx.x % kDepth; }
-  __device__ static int deep_line(int i) { return threadIdx.x / kDepth + i * (kThreads / kDepth); }
-  __device__ static int wide_depth(int i) { return threadIdx.x / kTile + i * (kThreads / kTile); }
-  __device__ static int wide_line() { return threadIdx.x % kTile; }
-};
-
-template <class T, int kTile_, bool kBackward>
-class CorrelationLoads {
- public:
-  static constexpr int kTile = kTile_;
-  using Problem = Correlation<T>;
-  using At = Place<kTile>;
-
-  // `windows` is memory of the block for its rows: registers are short. To be used after a barrier.
-  __device__ CorrelationLoads(const Problem& p, int row, int column, int4* windows)
-      : p_(p), column_(column), windows_(windows) {
-    if (threadIdx.x >= kTile) return;
-    const Window at = p.windows.at(row + threadIdx.x, p.rows);
-    windows[threadIdx.x] = make_int4(at.row, at.place, at.line, 0);
-  }
-  __device__ void fetch(int k0, float (&a)[kPieces], float (&b)[kPieces]) const {
-    const int k = k0 + At::deep_depth();
-    CONVOY_UNROLL
-    for (int i = 0; i < kPieces; ++i) {
-      const int column = column_ + (kBackward ? At::wide_line() : At::deep_line(i));
-      const int depth = kBackward ? k0 + At::wide_depth(i) : k;
-      b[i] = 0;
-      if (column >= p_.columns || depth >= p_.depth) continue;
-      b[i] =
-          static_cast<float>(p_.filters[kBackward ? p_.filter(depth) + column : column * p_.depth + depth]);
-    }
-    const int tap = p_.windows.by_taps(k), j = k - tap * p_.windows.taps_pitch;
-    CONVOY_UNROLL
-    for (int i = 0; i < kPieces; ++i) {
-      const int4 four = windows_[At::deep_line(i)];
-      const Window at{four.x, four.y, four.z};
-      const bool in = k < p_.depth && p_.windows.inside(at, tap, j);
-      a[i] = in ? static_cast<float>(p_.image[p_.windows.element(at, tap, j)]) : 0.0f;
-    }
-  }
-  __device__ static int a_place(int i) { return At::deep_depth() * At::kPitch + At::deep_line(i); }
-  __device__ static int b_place(int i) {
-    return kBackward ? At::wide_depth(i) * At::kPitch + At::wide_line() : a_place(i);
-  }
-
- private:
-  const Problem& p_;
-  int column_;
-  const int4* windows_;
-};
-
-template <class T, int kTile_>
-class GradientLoads {
- public:
-  static constexpr int kTile = kTile_;
-  using Problem = Gradient<T>;
-  using At = Place<kTile>;
-
-  __device__ GradientLoads(const Problem& p, int row, int column, int4*)
-      : p_(p), row_(row + At::wide_line()), column_(column + At::wide_line()) {
-    tap_ = p.windows.by_taps(column_);
-    j_ = column_ - tap_ * p.windows.taps_pitch;
-  }
-  __device__ void fetch(int k0, float (&a)[kPieces], float (&b)[kPieces]) const {
-    CONVOY_UNROLL
-    for (int i = 0; i < kPieces; ++i) {
-      const int pixel = k0 + At::wide_depth(i);
-      const Window window = p_.windows.at(pixel, p_.depth);
-      const bool row = pixel < p_.depth && row_ < p_.rows;
-      a[i] = row ? static_cast<float>(p_.dy[int64_t{pixel} * p_.rows + row_]) : 0.0f;
-      const bool column = column_ < p_.columns && p_.windows.inside(window, tap_, j_);
-      b[i] = column ? static_cast<float>(p_.image[p_.windows.element(window, tap_, j_)]) : 0.0f;
-    }
-  }
-  __device__ static int a_place(int i) { return At::wide_depth(i) * At::kPitch + At::wide_line(); }
-  __device__ static int b_place(int i) { return a_place(i); }
-
- private:
-  const Problem& p_;
-  int row_, column_, tap_, j_;
-};
+constexpr int kPad = 4;  // 16-byte pieces, and few bank conflicts
 
 // Four neighbours of a row of the result, of which `count` exist.
 template <class T>
@@ -164,7 +75,7 @@ __device__ void finish_row(const Gradient<T>& p, int row, float sum) {
 
 template <class Loads>
 __global__ void __launch_bounds__(kThreads, 2) simt_kernel(const typename Loads::Problem p) {
-  constexpr int kTile = Loads::kTile, kDepth = Place<kTile>::kDepth, kPitch = Place<kTile>::kPitch;
+  constexpr int kTile = Loads::kTile, kDepth = Loads::At::kDepth, kPitch = Loads::At::kPitch;
   constexpr int kGroups = kTile / 64;  // of four rows and four columns of the result, a thread; 64 apart
   constexpr int kEach = 4 * kGroups;
   CONVOY_SHARED(float4, tiles, [2][2][kDepth * kPitch / 4]);
@@ -261,8 +172,8 @@ template <class T, bool kBackward>
 void correlate(Exec& ex, const Correlation<T>& p) {
   if constexpr (std::is_same_v<T, float>)  // others come here only where tensor cores do not know them
     if (large_tile(p.rows, p.columns, queue(ex).multiprocessors))
-      return launch<CorrelationLoads<T, 128, kBackward>>(ex, p);
-  launch<CorrelationLoads<T, 64, kBackward>>(ex, p);
+      return launch<CorrelationLoads<T, 128, kBackward, kPad>>(ex, p);
+  launch<CorrelationLoads<T, 64, kBackward, kPad>>(ex, p);
 }
 
 }  // namespace
@@ -278,8 +189,8 @@ void simt_backward_data(Exec& ex, const Correlation<T>& p) {
 template <class T>
 void simt_backward_weights(Exec& ex, const Gradient<T>& p, const Tiling& tiling) {
   if constexpr (std::is_same_v<T, float>)
-    if (tiling.rows == 128) return launch<GradientLoads<T, 128>>(ex, p);
-  launch<GradientLoads<T, 64>>(ex, p);
+    if (tiling.rows == 128) return launch<GradientLoads<T, 128, kPad>>(ex, p);
+  launch<GradientLoads<T, 64, kPad>>(ex, p);
 }
 
 #define CONVOY_SIMT(T)                                               \

@@ -54,9 +54,10 @@ template <class T, class U>
 void product(Exec& ex, cublasOperation_t op_a, cublasOperation_t op_b, int64_t m, int64_t n, int64_t k,
              const Matrix<const T>& a, const Matrix<const T>& b, const Matrix<U>& c, bool overwrite) {
   const float one = 1, keep = overwrite ? 0 : 1;
-  // f32 is f32: never TF32, whatever the environment asks of cuBLAS.
-  const cublasComputeType_t compute =
-      std::is_same_v<T, float> ? CUBLAS_COMPUTE_32F_PEDANTIC : CUBLAS_COMPUTE_32F;
+  // f32 is f32: TF32 only when the Exec asks for it, whatever the environment asks of cuBLAS.
+  const cublasComputeType_t compute = !std::is_same_v<T, float> ? CUBLAS_COMPUTE_32F
+                                      : ex.tf32                 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                                : CUBLAS_COMPUTE_32F_PEDANTIC;
   CONVOY_CUBLAS(cublasGemmEx(queue(ex).cublas, op_a, op_b, extent(m), extent(n), extent(k), &one, a.data,
                              kCublasType<T>, extent(a.stride), b.data, kCublasType<T>, extent(b.stride),
                              &keep, c.data, kCublasType<U>, extent(c.stride), compute, CUBLAS_GEMM_DEFAULT));

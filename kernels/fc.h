@@ -6,7 +6,8 @@
 //
 // x[N,D], w[F,D], y[N,F]; bias, dw and db are f32. The others are f32 on the CPU; on CUDA f32, bf16 or f16, one type
 // for all, but y and dx may be f32 where the others are not. (The sums are f32 all the same. On CUDA y is rounded to its
-// type before the epilogue, and again after it.) x, y, dx, dy and mask may be column ranges of wider matrices (row
+// type before the epilogue, and again after it. With Exec::tf32, cuBLAS rounds f32 operands to TF32 on sm_80 and later,
+// in its own way.) x, y, dx, dy and mask may be column ranges of wider matrices (row
 // stride), w and dw are contiguous. An x of rank 4 is read as [N, H·W·C]. N and F may be 0 (dx is zeros without
 // outputs). No aliasing.
 #pragma once

@@ -128,7 +128,11 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t a, cublasOp
   }
   const float scale = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
   const cudaError_t queued = submit(handle->stream, [=] {
-    const std::vector<float> left = x.floats(m, k), right = y.floats(k, n);
+    std::vector<float> left = x.floats(m, k), right = y.floats(k, n);
+    if (compute == CUBLAS_COMPUTE_32F_FAST_TF32 && options().architecture >= 80)
+      for (std::vector<float>* operand : {&left, &right})
+        for (float& v : *operand)
+          v = __uint_as_float(__float_as_uint(v) & 0xffffe000u);  // as bits that are left out
     for (int column = 0; column < n; ++column) {
       for (int row = 0; row < m; ++row) {
         float sum = 0;
