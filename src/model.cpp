@@ -4,6 +4,7 @@
 
 #include "convoy/philox.h"
 #include "convoy/train.h"
+#include "device.h"
 #include "kernels/cast.h"
 #include "kernels/fill.h"
 #include "lower.h"
@@ -379,6 +380,7 @@ Model make_model(const Net& net, const Plan& plan, const ModelOptions& options, 
   m.host_scalars = Tensor::on_host(backend, DType::kU8, {static_cast<int64_t>(2 * sizeof(StepScalars))});
   m.reports.resize(static_cast<size_t>(team.world()) * kReportBytes);
   m.report_blocks.assign(static_cast<size_t>(team.world()), 1);
+  if (!backend.host_memory) m.clock = std::make_shared<DeviceClock>(*find_cuda());
   const auto channels = static_cast<size_t>(net.input().c);
   CONVOY_CHECK(
       options.normalization.mean.size() == channels && options.normalization.stddev.size() == channels,

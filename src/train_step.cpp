@@ -10,8 +10,10 @@
 
 #include "activity.h"
 #include "convoy/train.h"
+#include "device.h"
 #include "nonfinite.h"
 #include "trace.h"
+#include "upload.h"
 
 namespace convoy {
 namespace {
@@ -59,13 +61,29 @@ struct Running {
   StepReport report;
   int32_t pass = -1;  // through the split half
   const Cuda* cuda = m.backend->host_memory ? nullptr : find_cuda();
+  struct Wait {
+    size_t from, to;  // of the model's clock
+    Traffic traffic;
+  };
+  std::vector<Wait> waits = {};  // on CUDA
 
+  // Runs what compute waits in. On CUDA the host only queues it: the device's clock tells how long it took.
+  template <class F>
+  void expose(Traffic traffic, const F& f) {
+    if (cuda != nullptr && m.team.world() == 1) return f();
+    if (cuda != nullptr) {
+      const size_t from = m.clock->point(compute);
+      f();
+      return waits.push_back({from, m.clock->point(compute), traffic});
+    }
+    const Clock::time_point start = Clock::now();
+    f();
+    report.exposed[static_cast<size_t>(traffic)] += since(start);
+  }
   // The compute queue waits for an event of the other one.
   void wait(const Event& event, Traffic traffic) {
-    const Clock::time_point start = Clock::now();
     note(m.team.activity, Lane::kCompute, kWaits[static_cast<size_t>(traffic)], pass);
-    compute.backend->wait(compute, event);
-    report.exposed[static_cast<size_t>(traffic)] += since(start);
+    expose(traffic, [&] { compute.backend->wait(compute, event); });
   }
   void run(const Operation& operation) {
     note(m.team.activity, Lane::kCompute, operation.name.c_str(), pass);
@@ -74,9 +92,7 @@ struct Running {
       const Span span(m.team.trace, Lane::kCompute, operation.name.c_str(), SpanKind::kCompute, pass);
       return operation.run(compute);
     }
-    const Clock::time_point start = Clock::now();
-    operation.run(compute);
-    report.exposed[static_cast<size_t>(*operation.transfer)] += since(start);
+    expose(*operation.transfer, [&] { operation.run(compute); });
   }
   void run(const std::vector<Operation>& operations) {
     for (const Operation& operation : operations) run(operation);
@@ -91,14 +107,18 @@ void to_host(Running& s, const Tensor& to, int64_t first, const In& from) {
   s.compute.backend->copy(s.compute, to.view().data + first * 4, from.data, from.count() * 4);
 }
 
-void upload(Running& s, const Batch& batch, const StepScalars (&scalars)[2]) {
+void upload(Running& s, const Batch& batch, const StepScalars (&scalars)[2], bool ahead) {
   Model& m = s.m;
   const Backend& backend = *s.compute.backend;
   CONVOY_CHECK(batch.rows == s.step.front.rows && batch.pixels.shape == m.pixels.shape.with_rows(batch.rows),
                "a batch of ", batch.pixels.shape, ", ", s.step.front.rows, " rows were planned");
-  backend.copy(s.compute, m.pixels.data, batch.pixels.data, batch.pixels.bytes());
-  backend.copy(s.compute, m.labels.data, batch.labels.data, batch.labels.bytes());
-  backend.copy(s.compute, m.index.data, batch.index.data, batch.index.bytes());
+  if (ahead) {
+    take_upload(m, s.compute, batch);
+  } else {
+    backend.copy(s.compute, m.pixels.data, batch.pixels.data, batch.pixels.bytes());
+    backend.copy(s.compute, m.labels.data, batch.labels.data, batch.labels.bytes());
+    backend.copy(s.compute, m.index.data, batch.index.data, batch.index.bytes());
+  }
   std::memcpy(m.host_scalars.view().data, scalars, sizeof scalars);
   backend.copy(s.compute, m.step_scalars(), m.host_scalars.view().data, sizeof scalars);
   if (s.step.passes.empty()) return;
@@ -259,6 +279,14 @@ void run_or_replay(Running& s, const Work& work) {
   s.cuda->launch(s.compute, s.step.graph.get());
 }
 
+// Once the queue was synchronized: what the device's clock says of the step between two points.
+void read_clock(Running& s, size_t first, size_t last) {
+  const DeviceClock& clock = *s.m.clock;
+  s.report.device_seconds = clock.seconds(first, last);
+  for (const Running::Wait& wait : s.waits)
+    s.report.exposed[static_cast<size_t>(wait.traffic)] += clock.seconds(wait.from, wait.to);
+}
+
 std::array<int64_t, kTrafficKinds> bytes_so_far(const Team& team) {
   std::array<int64_t, kTrafficKinds> bytes{};
   for (int t = 0; team.compute != nullptr && t < kTrafficKinds; ++t) {
@@ -302,7 +330,13 @@ StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSet
   scalars[1] = scalars[0];
   scalars[1].lr = settings.split_lr.value_or(settings.lr);
   scalars[1].update = m.split_updates;
-  upload(s, batch, scalars);
+  size_t first = 0;
+  if (m.clock != nullptr) {
+    m.clock->restart();
+    first = m.clock->point(compute);
+  }
+  const bool ahead = s.cuda != nullptr && settings.next;
+  upload(s, batch, scalars, ahead);
 
   const bool several = m.team.world() > 1;
   const auto run_whole = [&](const auto& losses_there, const auto& gradients_there) {
@@ -342,9 +376,15 @@ StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSet
     // host looks at the end.
     const auto nothing = [] {};
     run_or_replay(s, [&] { run_whole(nothing, nothing); });
+    const size_t last = m.clock->point(compute);
+    if (ahead) {
+      finish_uploads(m);
+      if (const Batch* next = settings.next()) upload_ahead(m, compute, *next);
+    }
     const bool scaled = m.options.precision == DType::kF16;
     if (scaled) to_host(s, m.host_skip, 0, m.skip);
     report();
+    read_clock(s, first, last);
     agree();
     if (scaled) {
       s.report.skipped = m.host_skip.view().as<int32_t>()[0] != 0;
@@ -363,7 +403,8 @@ StepReport train_step(Model& m, Exec& compute, const Batch& batch, const StepSet
 StepReport evaluate_batch(Model& m, Exec& compute, const Batch& batch, std::vector<float>* logits) {
   Running s{m, compute, m.team.queue, step_for(m.evaluate, batch.global_rows), false, {}, -1};
   const Program& front = s.step.front;
-  upload(s, batch, {});
+  if (m.clock != nullptr) m.clock->restart();
+  upload(s, batch, {}, false);
   s.run(front.forward);
   const auto keep_logits = [&](const Program& program, int64_t from, const RowRange& own) {
     if (logits == nullptr || own.count == 0) return;

@@ -10,6 +10,7 @@
 #include "average.h"
 #include "batches.h"
 #include "config.h"
+#include "device.h"
 #include "from_leader.h"
 #include "next_commands.h"
 #include "signals.h"
@@ -29,11 +30,7 @@ double since(Clock::time_point start) {
 constexpr int kTracedSteps = 20;
 constexpr int32_t kOutOfTime = 1000;  // above every signal's number
 
-DType precision_of(const std::string& name) {
-  return name == "bf16" ? DType::kBF16 : name == "f16" ? DType::kF16 : DType::kF32;
-}
-
-ModelOptions model_options(const Settings& s, const DataSets& data, const Team& team) {
+ModelOptions model_options(const Settings& s, const DataSets& data, const Team& team, DType precision) {
   ModelOptions o;
   o.loss = s.loss == "logistic" ? Loss::kLogistic : Loss::kSoftmax;
   o.optimizer.kind = s.optimizer == "adamw" ? OptimizerKind::kAdamw : OptimizerKind::kSgd;
@@ -41,7 +38,7 @@ ModelOptions model_options(const Settings& s, const DataSets& data, const Team& 
   o.optimizer.weight_decay = static_cast<float>(s.weight_decay);
   o.optimizer.nesterov = s.nesterov;
   o.optimizer.clip_norm = static_cast<float>(s.clip_norm);
-  o.precision = precision_of(s.precision);
+  o.precision = precision;
   o.graph = !s.no_graph && s.profile_steps.empty();  // a profile shows the operations by name
   o.seed = static_cast<uint64_t>(s.seed);
   if (s.sync == "average" && s.average_init == "different")
@@ -77,8 +74,7 @@ std::string channels_text(const std::vector<float>& numbers) {
 TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, RunDir& dir, const Team& team,
                          const Exec& exec)
     : settings_(settings), run_dir_(dir), data_(data), team_(team), exec_(exec) {
-  if (precision_of(settings.precision) != DType::kF32 && exec.backend->host_memory)
-    input_error("--precision ", settings.precision, ": the CPU computes in f32; use --device cuda, or f32");
+  const DType precision = use_precision(settings.precision, exec_);
   net_ = adapt_net(load_net(settings.model), data_.train.image, data_.train.classes);
   const int64_t train = data_.train.count(), test = data_.test.count();
   const int64_t batch = std::min(settings.batch_size, std::max(train, test));
@@ -91,15 +87,16 @@ TrainingRun::TrainingRun(const Settings& settings, const DataSets& data, RunDir&
   if (profiled_.end > 0 && exec.backend->host_memory)
     input_error("--profile-steps: for --device cuda; on the CPU, --trace FILE shows the steps");
   const Plan plan = make_plan(net_, batch, plan_options(settings, team.rank(), team.world()));
-  model_ = make_model(net_, plan, model_options(settings, data_, team), exec_, batch_rows(train, batch),
-                      batch_rows(test, batch), team);
+  model_ = make_model(net_, plan, model_options(settings, data_, team, precision), exec_,
+                      batch_rows(train, batch), batch_rows(test, batch), team);
   averages_ = plan.options.average;
 
   Loader::Options loading;
   loading.batch = batch;
   loading.seed = static_cast<uint64_t>(settings.seed);
   loading.shuffle = !settings.no_shuffle;
-  loading.threads = data_.train.decodes ? exec_.threads : 1;
+  // As if all workers were on this machine.
+  loading.threads = data_.train.decodes ? reading_threads(exec_, settings.threads, team.world()) : 1;
   loading.memory = exec.backend;
   loading.rank = team.rank();
   loading.world = team.world();
@@ -220,10 +217,8 @@ void TrainingRun::train() {
   while (!over) {
     train_loader_->start(epoch_, batch_in_epoch_);
     auto start = Clock::now();
-    while (!over) {
-      activity_.phase("reading a batch", step_);
-      const Batch* batch = train_loader_->next();
-      if (batch == nullptr) break;
+    const Batch* batch = next_batch();
+    while (!over && batch != nullptr) {
       over = one_step(*batch);
       const double seconds = since(start);
       seconds_ += seconds;
@@ -234,9 +229,17 @@ void TrainingRun::train() {
       over = over || stop_ != 0;
       if (checkpoint_due(batch_in_epoch_ == 0)) save(false);
       start = Clock::now();
+      if (over) break;
+      if (ahead_error_) std::rethrow_exception(ahead_error_);
+      batch = exec_.backend->host_memory ? next_batch() : ahead_;
     }
   }
   if (!epoch_measured_) end_epoch(epoch_at_end());
+}
+
+const Batch* TrainingRun::next_batch() {
+  activity_.phase("reading a batch", step_);
+  return train_loader_->next();
 }
 
 void TrainingRun::report_step() {
@@ -311,6 +314,16 @@ bool TrainingRun::one_step(const Batch& batch) {
   now.vote = vote();
   now.last = step_seconds_;
   activity_.phase("training", step_);
+  now.next = [this]() -> const Batch* {
+    ahead_ = nullptr;
+    try {
+      ahead_ = next_batch();
+    } catch (...) {  // this step is good
+      ahead_error_ = std::current_exception();
+    }
+    activity_.phase("training", step_);
+    return ahead_;
+  };
   if (step_ == profiled_.first) find_cuda()->profile(true);
   const StepReport report = train_step(model_, exec_, batch, now);
   ++step_;
@@ -326,6 +339,7 @@ bool TrainingRun::one_step(const Batch& batch) {
   window_loss_ += report.loss / static_cast<double>(report.rows);
   ++window_steps_;
   window_.seconds += report.seconds;
+  window_.device_seconds += report.device_seconds;
   for (size_t t = 0; t < kTrafficKinds; ++t) {
     window_.exposed[t] += report.exposed[t];
     window_.bytes[t] += report.bytes[t];

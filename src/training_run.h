@@ -1,6 +1,7 @@
 // `convoy train`: one run from its settings to its last checkpoint.
 #pragma once
 #include <chrono>
+#include <exception>
 #include <memory>
 #include <optional>
 
@@ -33,6 +34,7 @@ class TrainingRun {
   void load_initial();
   void resume(const std::string& from);
   void train();
+  const Batch* next_batch();
   bool one_step(const Batch& batch);  // true: the run is over (steps, minutes, or a signal)
   void announce() const;
   void report_step();
@@ -78,6 +80,8 @@ class TrainingRun {
 
   // What this process has seen.
   std::unique_ptr<Loader> train_loader_, test_loader_;
+  const Batch* ahead_ = nullptr;    // on CUDA, the next step's, which is on its way
+  std::exception_ptr ahead_error_;  // why there is none
   std::unique_ptr<MetricsWriter> metrics_;
   std::unique_ptr<Progress> progress_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();

@@ -66,6 +66,55 @@ TEST(CudaRun, RecordedStepsHaveTheSameBits) {
   }
 }
 
+// The next batch is on its way while a step computes, in memory that the reader fills anew as soon as it may.
+TEST(CudaRun, BatchesThatTravelAheadHaveTheSameBits) {
+  if (!has_device()) GTEST_SKIP() << "no CUDA device";
+  constexpr int kSteps = 5;
+  const Net net = parse_net(kNet, "net");
+  const auto losses = [&](bool ahead) {
+    const CudaQueuePointer queue = cuda_queue(*find_cuda(), 0);
+    Exec exec = cuda_exec(*find_cuda(), queue);
+    Model model = make_model(net, make_plan(net, kRows), options_of(DType::kF32), exec, {kRows}, {});
+    const Backend& backend = *exec.backend;
+    Tensor pixels[2], labels[2], index[2];
+    Batch batches[2];
+    for (int i : {0, 1}) {
+      pixels[i] = Tensor::on_host(backend, DType::kU8, model.pixels.shape);
+      labels[i] = Tensor::on_host(backend, DType::kI32, {kRows});
+      index[i] = Tensor::on_host(backend, DType::kI32, {kRows});
+    }
+    const auto read = [&](int step) {  // into one place; the other one is overwritten
+      std::memset(pixels[(step + 1) % 2].view().data, 0x55, static_cast<size_t>(pixels[0].bytes()));
+      Examples examples(net, kRows, 100 + static_cast<uint32_t>(step));
+      Batch batch = examples.batch();
+      std::memcpy(pixels[step % 2].view().data, batch.pixels.data, static_cast<size_t>(batch.pixels.bytes()));
+      std::memcpy(labels[step % 2].view().data, batch.labels.data, static_cast<size_t>(batch.labels.bytes()));
+      std::memcpy(index[step % 2].view().data, batch.index.data, static_cast<size_t>(batch.index.bytes()));
+      batch.pixels = pixels[step % 2].view();
+      batch.labels = labels[step % 2].view();
+      batch.index = index[step % 2].view();
+      batch.all_labels = In();
+      batches[step % 2] = batch;
+      return &batches[step % 2];
+    };
+    std::vector<double> found;
+    const Batch* batch = read(0);
+    for (int step = 0; step < kSteps; ++step) {
+      StepSettings settings{step, 0, 0.05f};
+      const Batch* next = nullptr;
+      if (ahead) settings.next = [&] { return next = step + 1 < kSteps ? read(step + 1) : nullptr; };
+      found.push_back(train_step(model, exec, *batch, settings).loss);
+      batch = ahead || step + 1 == kSteps ? next : read(step + 1);
+    }
+    return found;
+  };
+  const std::vector<double> want = losses(false);
+  for (const reference::Way& way : reference::ways(team_backend())) {
+    reference::test_exec(team_backend(), way);
+    EXPECT_EQ(losses(true), want) << way.name;
+  }
+}
+
 // A loss in low precision differs by the roundings of its activations: it stays close, and it falls.
 TEST(CudaRun, LearnsInLowPrecision) {
   if (!has_device()) GTEST_SKIP() << "no CUDA device";

@@ -114,6 +114,9 @@ struct LossScale {
   void step(bool overflow);
 };
 
+class DeviceClock;   // device.h
+struct UploadQueue;  // upload.h
+
 // Everything of one worker that lives on the backend, each kind in one arena. Parameters, gradients and optimizer
 // state of the front half come first, those of the split half follow: their owner alone has them.
 struct Model {
@@ -147,6 +150,8 @@ struct Model {
   Tensor own_loss, own_rank, pass_loss, ordered_labels, host_scalars, host_skip;
   std::vector<std::byte> reports;
   Blocks report_blocks;
+  std::shared_ptr<DeviceClock> clock;    // on CUDA
+  std::shared_ptr<UploadQueue> uploads;  // once StepSettings::next was given
   MemoryReport memory() const;
   // Of the front half and of the split half.
   StepScalars* step_scalars() const { return reinterpret_cast<StepScalars*>(scalars.view().data); }
@@ -177,11 +182,16 @@ struct StepReport {
   int32_t vote = 0;      // the largest of the workers'
   double slowest = 0;    // seconds: of the workers' last steps, or of this one up to its losses, the longest
   bool skipped = false;  // with f16: gradients overflowed, and no weight was changed
-  // This worker's: seconds of the step, those that it waited for transfers, and their bytes (comm.h).
+  // This worker's: seconds of the step, those that compute waited for transfers, and their bytes (comm.h).
   double seconds = 0;
+  double device_seconds = 0;  // on CUDA: from the step's first operation to its last, by the device's clock,
+                              // which then also says what was exposed
   std::array<double, kTrafficKinds> exposed{};
   std::array<int64_t, kTrafficKinds> bytes{};
-  double compute_seconds() const { return seconds - exposed[0] - exposed[1] - exposed[2] - exposed[3]; }
+  double compute_seconds() const {
+    return (device_seconds > 0 ? device_seconds : seconds) - exposed[0] - exposed[1] - exposed[2] -
+           exposed[3];
+  }
 };
 
 // The loss, a weight or an activation is NaN or infinite. Nothing was updated.
@@ -196,6 +206,9 @@ struct StepSettings {
   std::optional<float> split_lr = std::nullopt;  // of the split half; lr unless given
   int32_t vote = 0;  // what the workers have to agree on at the end of the step, as StepReport::vote
   double last = 0;   // seconds of this worker's last step
+  // On CUDA, called once the step's work is queued and its batch's memory is free: gives the batch of the next step, which
+  // then travels to the device while this step computes; or null. Never called on the CPU.
+  std::function<const Batch*()> next = nullptr;
 };
 
 // One training step: normalise, forward, loss, backward, update. `batch.global_rows` must be one of the lowered
