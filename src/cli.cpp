@@ -83,6 +83,14 @@ class Options {
     choice("isa", field, "auto|plain|avx2|avx512", {"auto", "plain", "avx2", "avx512"},
            "Instruction set of the kernels");
   }
+  void device(std::string& field) {
+    choice("device", field, "cpu|cuda|auto", {"cpu", "cuda", "auto"},
+           "What computes; auto: CUDA where there is a device");
+  }
+  void precision(std::string& field) {
+    choice("precision", field, "f32|tf32|bf16|f16", {"f32", "tf32", "bf16", "f16"},
+           "Of activations and the weights that are read; all but f32 need --device cuda");
+  }
   void apply() const {
     for (const auto& [option, set] : fields_)
       if (option->count() > 0) set(option->as<std::string>());
@@ -242,6 +250,8 @@ int run_command_line(int argc, char** argv) {
   eval_options.whole("image-size", eval.image_size, 1, 4096, "Folders: side in pixels of the images",
                      "as in training");
   eval_options.whole("batch-size", eval.batch_size, 1, int64_t{1} << 24, "Images at a time");
+  eval_options.device(eval.device);
+  eval_options.precision(eval.precision);
   eval_options.threads(eval.threads);
   eval_options.isa(eval.isa);
   eval_options.flag("json", eval.json, "Print one JSON object");
@@ -258,6 +268,8 @@ int run_command_line(int argc, char** argv) {
       ->required();
   predict_options.whole("top", predict.top, 1, 1 << 20,
                         "Classes that are listed for each image, most probable first");
+  predict_options.device(predict.device);
+  predict_options.precision(predict.precision);
   predict_options.threads(predict.threads);
   predict_options.isa(predict.isa);
   predict_options.flag("json", predict.json, "Print one JSON object an image");
@@ -342,8 +354,9 @@ int run_command_line(int argc, char** argv) {
   schemes_options.whole("classes", schemes.classes, 1, 1 << 24, "Outputs of the last layer", "the net's own");
   schemes_options.whole("batch-size", schemes.batch_size, 1, int64_t{1} << 24,
                         "Images a step, of all workers");
-  schemes_options.word("workers", schemes.workers, "K,K,...",
-                       "Workers, one table for all numbers (default 2; under MPI the processes)");
+  schemes_options.word(
+      "workers", schemes.workers, "K,K,...",
+      "Workers, one table for all numbers (default 2, or one a CUDA device; under MPI the processes)");
   schemes_options.word("modes", schemes.modes, "MODE,...",
                        with_default("Of data, hybrid, model: what is split", schemes.modes));
   schemes_options.word("schemes", schemes.schemes, "S,...",
@@ -353,6 +366,10 @@ int run_command_line(int argc, char** argv) {
   schemes_options.whole("steps", schemes.steps, 1, 1 << 20, "Measured steps of each row of the table");
   schemes_options.flag("plan", schemes.plan,
                        "Also measure the layers and model each step, as convoy plan does (default off)");
+  schemes_options.device(schemes.device);
+  schemes_options.precision(schemes.precision);
+  schemes_options.choice("transport", schemes.transport, "auto|nccl|local|staged",
+                         {"auto", "nccl", "local", "staged"}, "How workers on CUDA exchange, as in train");
   schemes_options.whole("threads", schemes.threads, 0, 4096,
                         "OpenMP threads of a worker; 0: its share of what this process may use");
   schemes_options.isa(schemes.isa);

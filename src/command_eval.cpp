@@ -60,8 +60,9 @@ int command_eval(const EvalSettings& settings) {
     input_error("--data: images are ", have.h, "x", have.w, "x", have.c, ", the net takes ", want.h, "x",
                 want.w, "x", want.c);
   if (data.test.count() == 0) input_error("--data ", data.test.name, ": has no test images");
-  TrainedModel trained = load_trained(file, settings.isa, static_cast<int>(settings.threads),
-                                      batch_rows(data.test.count(), settings.batch_size));
+  TrainedModel trained = load_trained(
+      file, {settings.device, settings.precision, settings.isa, static_cast<int>(settings.threads)},
+      batch_rows(data.test.count(), settings.batch_size));
   const int64_t classes = output_shapes(trained.model.net, 1).back().row();
   if (data.test.classes != classes)
     input_error("--data: has ", data.test.classes, " classes, the net ", classes);
@@ -69,7 +70,8 @@ int command_eval(const EvalSettings& settings) {
   Loader::Options loading;
   loading.batch = settings.batch_size;
   loading.shuffle = false;
-  loading.threads = data.test.decodes ? trained.exec.threads : 1;
+  loading.threads = data.test.decodes ? reading_threads(trained.exec, settings.threads, 1) : 1;
+  loading.memory = trained.exec.backend;
   Loader loader(data.test, loading);
   const EvaluationReport report = evaluate(trained.model, trained.exec, loader, true);
 

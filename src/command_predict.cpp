@@ -56,8 +56,9 @@ std::vector<double> softmax(const std::vector<float>& logits) {
 
 int command_predict(const PredictSettings& settings) {
   const std::vector<std::string> files = image_files(settings.images);
-  TrainedModel trained = load_trained(checkpoint_file(settings.checkpoint), settings.isa,
-                                      static_cast<int>(settings.threads), {1});
+  TrainedModel trained = load_trained(
+      checkpoint_file(settings.checkpoint),
+      {settings.device, settings.precision, settings.isa, static_cast<int>(settings.threads)}, {1});
   const Input& in = trained.record.input;
   const int64_t classes = output_shapes(trained.model.net, 1).back().row();
   std::vector<std::string> names = trained.record.class_names;

@@ -152,10 +152,12 @@ std::vector<double> gather_numbers(Team& team, const std::vector<double>& own) {
   const int64_t bytes = static_cast<int64_t>(own.size() * sizeof(double));
   std::vector<double> all(own.size() * static_cast<size_t>(team.world()));
   const Blocks blocks(static_cast<size_t>(team.world()), 1);
-  team.transfer->all_gather(team.queue, {Traffic::kOther, "gather numbers"},
-                            In(reinterpret_cast<const uint8_t*>(own.data()), {1, bytes}),
-                            View(reinterpret_cast<uint8_t*>(all.data()), {team.world(), bytes}), blocks);
-  team.queue.backend->synchronize(team.queue);
+  Communicator& group = team.host_group != nullptr ? *team.host_group : *team.transfer;
+  Exec& queue = team.host_exec(team.queue);
+  group.all_gather(queue, {Traffic::kOther, "gather numbers"},
+                   In(reinterpret_cast<const uint8_t*>(own.data()), {1, bytes}),
+                   View(reinterpret_cast<uint8_t*>(all.data()), {team.world(), bytes}), blocks);
+  queue.backend->synchronize(queue);
   return all;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "device.h"
 #include "measure_layers.h"
 #include "plan_text.h"
 #include "schemes_check.h"
@@ -15,10 +16,17 @@ namespace {
 constexpr float kRate = 1e-4f;
 constexpr int kDefaultWorkers = 2;
 
+ModelOptions options_of(const SchemesBench& bench, Exec& exec) {
+  ModelOptions options = synthetic_options(bench.net);
+  options.precision = use_precision(bench.precision, exec);
+  return options;
+}
+
 StepReport one_step(Model& model, Exec& exec, const SyntheticBatch& data, int64_t step) {
   StepSettings settings;
   settings.step = step;
   settings.lr = kRate;
+  settings.next = [&] { return &data.batch(); };  // as training reads ahead
   return train_step(model, exec, data.batch(), settings);
 }
 
@@ -89,8 +97,8 @@ SchemeRow measure(const SchemesBench& bench, const Plan& plan, const OneWorkersW
     row.row_transfer_seconds = row_transfer_seconds(bench.net, plan, links);
   }
   {
-    Model model = make_model(bench.net, plan, synthetic_options(bench.net), exec, {bench.batch}, {}, team);
-    const SyntheticBatch data(bench.net, plan);
+    Model model = make_model(bench.net, plan, options_of(bench, exec), exec, {bench.batch}, {}, team);
+    const SyntheticBatch data(bench.net, plan, *exec.backend);
     try {
       const double own_wrong = one.wrong(model, exec, data.batch());
       std::vector<StepReport> reports;
@@ -118,7 +126,9 @@ class Measurements {
   explicit Measurements(const SchemesBench& bench) : bench_(bench) {}
 
   void alone(const Exec& exec, bool measured) {
-    one_ = std::make_unique<OneWorkersWeights>(bench_.net, bench_.batch, exec);
+    Exec own = exec;
+    const ModelOptions options = options_of(bench_, own);
+    one_ = std::make_unique<OneWorkersWeights>(bench_.net, bench_.batch, own, options);
     Team none;
     if (measured) add(make_plan(bench_.net, bench_.batch), none, exec);
   }
@@ -180,7 +190,9 @@ SchemesResult run_schemes(const SchemesBench& bench) {
     cpu_unpin();  // the workers to come count the CPUs of this thread
   }
   std::vector<int> groups = bench.workers;
-  if (groups.empty()) groups = {processes ? 0 : kDefaultWorkers};
+  const Cuda* cuda = choose_device(options.device);
+  if (groups.empty())
+    groups = {processes ? 0 : std::max(kDefaultWorkers, cuda != nullptr ? cuda->devices() : 0)};
   for (const int workers : groups) {
     if (workers == 1 && !processes) continue;  // that row is there
     options.workers = workers;

@@ -16,8 +16,9 @@ struct SchemesBench {
   int64_t batch = 128, fc_batch_size = 0;
   int64_t steps = 10;        // that are measured, after those that are checked (schemes_check.h)
   bool plan = false;         // model the steps too
-  std::vector<int> workers;  // one group after the other; none: 2
+  std::vector<int> workers;  // one group after the other; none: 2, or as many as there are CUDA devices
   std::vector<Division> divisions;
+  std::string precision = "f32";
   WorkersOptions options;  // its workers are not looked at
 };
 

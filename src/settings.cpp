@@ -111,10 +111,10 @@ std::vector<Setting> make_table() {
        workers, nullptr},
       {"device", Word{&S::device, {"cpu", "cuda", "auto"}}, "cpu|cuda|auto",
        "What the workers compute on; auto: CUDA where there is a device", machine, nullptr},
-      {"precision", Word{&S::precision, {"f32", "bf16", "f16"}}, "f32|bf16|f16",
+      {"precision", Word{&S::precision, {"f32", "tf32", "bf16", "f16"}}, "f32|tf32|bf16|f16",
        "Of activations and the weights that are read; master weights, gradients of weights and optimizer "
        "state are f32. "
-       "bf16 and f16 need --device cuda",
+       "tf32: f32, multiplied with 11 bits. All but f32 need --device cuda",
        machine, nullptr},
       {"no-graph", Flag{&S::no_graph}, "",
        "On CUDA, queue every step's operations one by one instead of recording them", machine, nullptr},

@@ -57,7 +57,7 @@ struct Settings {
   std::string trace;                  // file; empty: none
   // On what
   std::string device = "auto";     // cpu, cuda, auto (device.h)
-  std::string precision = "f32";   // f32, bf16, f16: of activations and the weights that are read
+  std::string precision = "f32";   // f32, tf32, bf16, f16: of activations and the weights that are read
   bool no_graph = false;           // steps are not recorded
   std::string profile_steps;       // "A:B"; empty: none
   std::string transport = "auto";  // of workers on CUDA: auto, nccl, local, staged
@@ -82,6 +82,7 @@ struct EvalSettings {
   std::string data_dir;    // empty: likewise
   int64_t image_size = 0;  // 0: likewise
   int64_t batch_size = 128;
+  std::string device = "auto", precision = "f32";
   int64_t threads = 0;
   std::string isa = "auto";
   bool json = false;
@@ -92,6 +93,7 @@ struct PredictSettings {
   std::string checkpoint;
   std::vector<std::string> images;  // files and folders
   int64_t top = 5;                  // classes that are listed for each image
+  std::string device = "auto", precision = "f32";
   int64_t threads = 0;
   std::string isa = "auto";
   bool json = false;
@@ -138,6 +140,7 @@ struct BenchSchemesSettings {
   std::string modes = "data,hybrid,model", schemes = "a,b,c";
   int64_t steps = 10;
   bool plan = false;  // model the steps too
+  std::string device = "auto", precision = "f32", transport = "auto";
   int64_t threads = 1;
   std::string isa = "auto";
   double link_gbps = 0, link_us = 0;  // a simulated link; 0: none

@@ -8,15 +8,14 @@ namespace convoy {
 
 class SyntheticBatch {
  public:
-  // The rows of the plan's rank. Row n of the global batch has label n mod classes.
-  SyntheticBatch(const Net& net, const Plan& plan);
+  // The rows of the plan's rank, in the backend's memory for the host. Row n of the global batch has label n mod classes.
+  SyntheticBatch(const Net& net, const Plan& plan, const Backend& memory = *cpu_backends().back());
   SyntheticBatch(const SyntheticBatch&) = delete;
   SyntheticBatch& operator=(const SyntheticBatch&) = delete;
   const Batch& batch() const { return batch_; }
 
  private:
-  std::vector<uint8_t> pixels_;
-  std::vector<int32_t> all_labels_, index_;
+  Tensor pixels_, all_labels_, index_;
   Batch batch_;
 };
 

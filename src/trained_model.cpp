@@ -28,12 +28,16 @@ TrainingRecord read_record_of(const std::string& file) {
   return read_record(content);
 }
 
-TrainedModel load_trained(const std::string& file, const std::string& isa, int threads,
+TrainedModel load_trained(const std::string& file, const ComputeOptions& on,
                           const std::vector<int64_t>& rows) {
   TrainedModel t;
   t.file = file;
   t.record = read_record_of(file);
-  t.exec = cpu_exec(cpu_backend(isa), threads);
+  const Cuda* cuda = choose_device(on.device);
+  if (cuda != nullptr) t.queue = cuda_queue(*cuda, 0);
+  t.exec = cuda != nullptr ? cuda_exec(*cuda, t.queue) : cpu_exec(cpu_backend(on.isa), on.threads);
+  ModelOptions options;
+  options.precision = use_precision(on.precision, t.exec);
   Net net = parse_net(t.record.net_text, file);
   net.name = t.record.net_name;
   if (net.input().h != t.record.input.h || net.input().w != t.record.input.w ||
@@ -41,7 +45,6 @@ TrainedModel load_trained(const std::string& file, const std::string& isa, int t
     input_error(file, ": its net and its record disagree on the input; the file is damaged");
   if (t.record.normalization.mean.size() != static_cast<size_t>(net.input().c))
     input_error(file, ": has no normalisation for ", net.input().c, " channels; the file is damaged");
-  ModelOptions options;
   options.training = false;
   options.normalization = t.record.normalization;
   const int64_t most = *std::max_element(rows.begin(), rows.end());

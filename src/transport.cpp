@@ -28,14 +28,18 @@ void need_nccl(const Cuda& cuda, int workers_here) {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> cuda_communicators(const Cuda& cuda, const std::string& transport,
-                                                              int workers) {
+std::string cuda_transport(const Cuda& cuda, const std::string& transport, int workers) {
   if (transport == "staged")
     input_error("--transport staged is for workers that are processes; threads use local or nccl");
   if (transport == "nccl") need_nccl(cuda, workers);
   const bool nccl = transport == "nccl" || (transport == "auto" && workers > 1 && cuda.devices() >= workers &&
                                             without_nccl().empty());
-  if (!nccl) return local_communicators(workers);
+  return nccl ? "nccl" : "local";
+}
+
+std::vector<std::unique_ptr<Communicator>> cuda_communicators(const Cuda& cuda, const std::string& transport,
+                                                              int workers) {
+  if (cuda_transport(cuda, transport, workers) == "local") return local_communicators(workers);
   std::vector<int> devices(static_cast<size_t>(workers));
   std::iota(devices.begin(), devices.end(), 0);
   return nccl_communicators(devices);

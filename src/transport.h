@@ -14,6 +14,9 @@
 
 namespace convoy {
 
+// Which of nccl and local K threads use. Throws InputError for a transport that cannot be.
+std::string cuda_transport(const Cuda& cuda, const std::string& transport, int workers);
+
 // One group of K threads, rank r at [r], on device r mod the number of devices. Throws InputError for a transport that
 // cannot be.
 std::vector<std::unique_ptr<Communicator>> cuda_communicators(const Cuda& cuda, const std::string& transport,
