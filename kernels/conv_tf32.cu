@@ -88,14 +88,19 @@ __device__ void finish(const Gradient<float>& p, const TileStart<kTile, kTile>& 
   }
 }
 
-__device__ bool sums_rows(const Correlation<float>&) {
+// Templates: below sm_80 nothing asks for these.
+template <class T>
+__device__ bool sums_rows(const Correlation<T>&) {
   return false;
 }
-__device__ bool sums_rows(const Gradient<float>& p) {
+template <class T>
+__device__ bool sums_rows(const Gradient<T>& p) {
   return p.db != nullptr;
 }
-__device__ void finish_row(const Correlation<float>&, int, float) {}
-__device__ void finish_row(const Gradient<float>& p, int row, float sum) {
+template <class T>
+__device__ void finish_row(const Correlation<T>&, int, float) {}
+template <class T>
+__device__ void finish_row(const Gradient<T>& p, int row, float sum) {
   if (row >= p.rows) return;
   float* to = p.db + int64_t{blockIdx.y} * p.rows + row;
   *to = p.add ? *to + sum : sum;
