@@ -1,7 +1,7 @@
 // Speed of the convolution and fully connected kernels: GFLOP/s, share of the FMA peak, ratio to oneDNN.
 //
 // Ours and the peer run in turn, in one process; the figures are medians. A wrong result has no speed: exit
-// status 1.
+// status 1. With --device cuda: ops_cuda.cpp.
 #include <time.h>
 
 #include <CLI/CLI.hpp>
@@ -13,6 +13,7 @@
 
 #include "bench/ops_bench.h"
 #include "convoy/backend.h"
+#include "device.h"
 #include "kernels/fc.h"
 
 namespace convoy {
@@ -141,8 +142,17 @@ class Case {
   }
 
   Operands operands() const {
-    return {at(0).f32(), at(1).f32(), at(2).f32(), at(3).f32(),
-            at(4).f32(), at(5).f32(), at(6).f32(), at(7).f32()};
+    const auto result = [this](size_t i) { return [data = at(i).f32()](int64_t e) { return data[e]; }; };
+    Operands o;
+    o.x = {at(0).f32()};
+    o.w = {at(1).f32()};
+    o.bias = {at(2).f32()};
+    o.dy = {at(7).f32()};
+    o.y = result(3);
+    o.dx = result(4);
+    o.dw = result(5);
+    o.db = result(6);
+    return o;
   }
 
  private:
@@ -251,17 +261,36 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
   convoy::bench::Options options;
+  convoy::bench::CudaOptions cuda;
+  cuda.peer_script = CONVOY_SOURCE_DIR "/bench/peers/torch_ops.py";
+  std::string device = "cpu";
   CLI::App app{"Speed of the convolution and fully connected kernels"};
+  app.add_option("--device", device, "cpu, or cuda: every layer of whole nets")->capture_default_str();
   app.add_option("--isa", options.isa, "auto, plain, avx2 or avx512")->capture_default_str();
   app.add_option("--threads", options.threads, "OpenMP threads")->capture_default_str();
-  app.add_option("--batch", options.batch, "images, in place of each shape's own");
-  app.add_option("--net", options.net, "only nets whose name contains this");
-  app.add_option("--shape", options.shape, "only shapes whose name contains this");
-  app.add_option("--seconds", options.seconds, "time for each row and implementation")->capture_default_str();
+  app.add_option("--batch", options.batch, "images, in place of each shape's own (on CUDA: 256)");
+  app.add_option(
+      "--net", options.net,
+      "only nets whose name contains this; on CUDA: NAME|FILE.net,... (default: " + cuda.nets + ")");
+  app.add_option("--shape", options.shape, "only shapes (on CUDA: layers) whose name contains this");
+  app.add_option("--seconds", options.seconds, "time for each row and implementation (on CUDA: 0.05)")
+      ->capture_default_str();
   app.add_option("--json", options.json, "also write the figures to this file");
+  app.add_option("--precision", cuda.precision, "on CUDA: f32, tf32, bf16, f16")->capture_default_str();
+  app.add_option("--peer", cuda.peer, "on CUDA: a python with PyTorch, for bench/peers/torch_ops.py");
+  app.add_option("--peer-script", cuda.peer_script, "the peer's script")->capture_default_str();
+  app.add_option("--peer-seconds", cuda.peer_seconds, "the peer ends by then, with what it has")
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
-    return convoy::bench::run(options);
+    const convoy::Cuda* const found = convoy::choose_device(device);
+    if (found == nullptr) return convoy::bench::run(options);
+    if (!options.net.empty()) cuda.nets = options.net;
+    if (options.batch > 0) cuda.batch = options.batch;
+    if (app.count("--seconds") > 0) cuda.seconds = options.seconds;
+    cuda.layer = options.shape;
+    cuda.json = options.json;
+    return convoy::bench::run_cuda(*found, cuda);
   } catch (const convoy::InputError& error) {
     std::fprintf(stderr, "bench_ops: %s\n", error.what());
     return 2;

@@ -27,7 +27,7 @@ namespace convoy {
 namespace {
 
 struct Problem {
-  const char* name;  // the net, and after an @ which of its inputs
+  std::string name;  // the net, and after an @ which of its inputs; or FILE.net
   int64_t batch;
   Input image;
   int64_t classes;
@@ -49,7 +49,7 @@ struct Options {
   std::vector<std::string> nets;
   int64_t batch = 0;
   int threads = 1, rounds = 3;
-  double seconds = 2;
+  double seconds = 2, peer_seconds = 600;
   std::string isa = "auto", device = "cpu", precision, peer, peer_variants, json,
               peer_script = CONVOY_SOURCE_DIR "/bench/peers/torch_step.py";
   bool profile = false;
@@ -78,11 +78,11 @@ struct Ours {
   bool wrong = false;
 
   Ours(const Problem& p, const Options& o) {
-    const std::string name = p.name;
-    net = adapt_net(load_net(name.substr(0, name.find('@'))), p.image, p.classes);
+    net = adapt_net(load_net(p.name.substr(0, p.name.find('@'))), p.image, p.classes);
     if (o.cuda != nullptr) queue = cuda_queue(*o.cuda, 0);
     exec = o.cuda != nullptr ? cuda_exec(*o.cuda, queue) : cpu_exec(cpu_backend(o.isa), o.threads);
     ModelOptions options;
+    exec.tf32 = o.precision == "tf32";
     options.precision = o.precision == "bf16"  ? DType::kBF16
                         : o.precision == "f16" ? DType::kF16
                                                : DType::kF32;
@@ -158,17 +158,18 @@ Peer run_peer(const Options& o, const Problem& p, const std::string& variant) {
   const std::string out =
       (std::filesystem::temp_directory_path() / text("convoy-peer-", getpid(), ".json")).string();
   const std::string command =
-      text("\"", o.peer, "\" \"", o.peer_script, "\" --net ", p.name, " --batch ", p.batch, " --threads ",
-           o.threads, o.cuda != nullptr ? " --device cuda --precision " + o.precision : std::string(),
-           " --seconds ", o.seconds, " --repeats 1 ",
-           variant.empty() ? std::string() : "--variants " + variant, " --json ", out, " >/dev/null");
+      text("timeout -k 5 ", std::ceil(o.peer_seconds), " \"", o.peer, "\" \"", o.peer_script, "\" --net ",
+           p.name, " --batch ", p.batch, " --threads ", o.threads,
+           o.cuda != nullptr ? " --device cuda --precision " + o.precision : std::string(), " --seconds ",
+           o.seconds, " --repeats 1 ", variant.empty() ? std::string() : "--variants " + variant, " --json ",
+           out, " >/dev/null");
   int status = -1;
   std::thread([&] {  // of its own: this thread is pinned, and the peer would be too
     cpu_unpin();
     status = std::system(command.c_str());
   })
       .join();
-  CONVOY_CHECK(status == 0, command);
+  CONVOY_CHECK(status == 0, "the peer ended with status ", status, ": ", command);
   nlohmann::json rows;
   std::ifstream(out) >> rows;
   std::filesystem::remove(out);
@@ -181,69 +182,93 @@ Peer run_peer(const Options& o, const Problem& p, const std::string& variant) {
   return best;
 }
 
+std::vector<Problem> problems_of(const Options& o) {
+  std::vector<Problem> table(std::begin(kTable), std::end(kTable)), found;
+  if (o.cuda != nullptr) table.assign(std::begin(kGpuTable), std::end(kGpuTable));
+  for (const Problem& p : table)
+    if ((o.nets.empty() || std::find(o.nets.begin(), o.nets.end(), p.name) != o.nets.end()) &&
+        (o.batch == 0 || o.batch == p.batch))
+      found.push_back(p);
+  for (const std::string& name : o.nets) {
+    if (name.size() < 4 || name.compare(name.size() - 4, 4, ".net") != 0) continue;
+    const Net net = load_net(name);
+    found.push_back({name, o.batch > 0 ? o.batch : 128, net.input(), output_shapes(net, 1).back().row()});
+  }
+  return found;
+}
+
+// Ours, and the peer's in turn. A peer that fails leaves our figures.
+nlohmann::ordered_json measure(const Options& o, const Problem& p, const std::string& device) {
+  Ours ours(p, o);
+  std::vector<double> rate, cpu_rate, peer_rate, peer_cpu_rate;
+  Peer peer;
+  bool has_peer = !o.peer.empty();
+  for (int round = 0; round < o.rounds; ++round) {
+    const auto [by_clock, by_cpu] = ours.rate(o.seconds);
+    rate.push_back(by_clock);
+    cpu_rate.push_back(by_cpu);
+    if (!has_peer) continue;
+    try {
+      peer = run_peer(o, p, round == 0 ? o.peer_variants : peer.variant);
+      peer_rate.push_back(peer.images_per_second);
+      peer_cpu_rate.push_back(peer.images_per_cpu_second);
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "bench_step: %s: %s\n", p.name.c_str(), error.what());
+      has_peer = false;
+    }
+  }
+  const double mine = median(rate), mine_cpu = median(cpu_rate), theirs = median(peer_rate),
+               theirs_cpu = median(peer_cpu_rate);
+  std::printf("  %-12s%8lld%14.1f%14.1f%8d", p.name.c_str(), static_cast<long long>(p.batch), mine, mine_cpu,
+              ours.wrong ? 1 : 0);
+  if (theirs > 0)
+    std::printf("  %-24s%14.1f%14.1f%8.2f", peer.variant.c_str(), theirs, theirs_cpu, mine / theirs);
+  if (theirs_cpu > 0) std::printf("%8.2f", mine_cpu / theirs_cpu);
+  std::printf("\n");
+  if (o.profile) ours.profile(o.seconds);
+  std::fflush(stdout);
+  nlohmann::ordered_json row = {
+      {"net", p.name},      {"batch", p.batch},          {"threads", o.threads},
+      {"backend", device},  {"images_per_second", mine}, {"images_per_cpu_second", mine_cpu},
+      {"wrong", ours.wrong}};
+  if (theirs > 0)
+    row.update({{"peer", "PyTorch " + peer.version},
+                {"peer_variant", peer.variant},
+                {"peer_images_per_second", theirs},
+                {"peer_images_per_cpu_second", theirs_cpu},
+                {o.cuda != nullptr ? "ratio_to_pytorch" : "ratio", mine / theirs}});
+  return row;
+}
+
 int bench(const Options& o) {
   const std::string device = o.cuda != nullptr ? device_text(o.cuda->describe(0)) + ", " + o.precision
                                                : text(cpu_backend(o.isa).name, ", ", o.threads, " threads");
-  std::printf("# bench_step: convoy %s (%s), %s, median of %d rounds of %g s\n", version(), commit(),
-              device.c_str(), o.rounds, o.seconds);
+  std::printf("# bench_step: convoy %s (%s), %s, median of %d rounds of %g s%s\n", version(), commit(),
+              device.c_str(), o.rounds, o.seconds,
+              o.cuda != nullptr && o.cuda->emulated ? "; EMULATED: the times mean nothing" : "");
   std::printf("# %-12s%8s%14s%14s%8s  %-24s%14s%14s%8s%8s\n", "net", "batch", "convoy", "convoy", "#wrong",
               "peer variant", "peer", "peer", "ratio", "cpu");
   std::printf("# %-12s%8s%14s%14s%8s  %-24s%14s%14s%8s%8s\n", "", "images", "images/s", "images/cpu-s", "",
               "", "images/s", "images/cpu-s", "", "ratio");
-  nlohmann::ordered_json rows = nlohmann::json::array();
-  int wrong = 0;
-  std::vector<Problem> problems(std::begin(kTable), std::end(kTable));
-  if (o.cuda != nullptr) problems.assign(std::begin(kGpuTable), std::end(kGpuTable));
-  for (const Problem& p : problems) {
-    if (!o.nets.empty() && std::find(o.nets.begin(), o.nets.end(), p.name) == o.nets.end()) continue;
-    if (o.batch > 0 && o.batch != p.batch) continue;
-    Ours ours(p, o);
-    std::vector<double> rate, cpu_rate, peer_rate, peer_cpu_rate;
-    Peer peer;
-    for (int round = 0; round < o.rounds; ++round) {
-      const auto [by_clock, by_cpu] = ours.rate(o.seconds);
-      rate.push_back(by_clock);
-      cpu_rate.push_back(by_cpu);
-      if (o.peer.empty()) continue;
-      peer = run_peer(o, p, round == 0 ? o.peer_variants : peer.variant);
-      peer_rate.push_back(peer.images_per_second);
-      peer_cpu_rate.push_back(peer.images_per_cpu_second);
+  nlohmann::ordered_json file;
+  file["bench"] = "bench_step";
+  file["commit"] = commit();
+  file["compiler"] = compiler();
+  file["rows"] = nlohmann::json::array();
+  int wrong = 0, failed = 0;
+  for (const Problem& p : problems_of(o)) {
+    try {
+      file["rows"].push_back(measure(o, p, device));
+      wrong += file["rows"].back().at("wrong").get<bool>();
+    } catch (const std::exception& error) {  // of this net alone
+      std::printf("  %-12s%8lld failed: %s\n", p.name.c_str(), static_cast<long long>(p.batch), error.what());
+      ++failed;
     }
-    wrong += ours.wrong;
-    const double mine = median(rate), mine_cpu = median(cpu_rate), theirs = median(peer_rate),
-                 theirs_cpu = median(peer_cpu_rate);
-    std::printf("  %-12s%8lld%14.1f%14.1f%8d", p.name, static_cast<long long>(p.batch), mine, mine_cpu,
-                ours.wrong ? 1 : 0);
-    if (!o.peer.empty())
-      std::printf("  %-24s%14.1f%14.1f%8.2f", peer.variant.c_str(), theirs, theirs_cpu, mine / theirs);
-    if (theirs_cpu > 0) std::printf("%8.2f", mine_cpu / theirs_cpu);
-    std::printf("\n");
-    if (o.profile) ours.profile(o.seconds);
-    std::fflush(stdout);
-    rows.push_back({{"net", p.name},
-                    {"batch", p.batch},
-                    {"threads", o.threads},
-                    {"backend", device},
-                    {"images_per_second", mine},
-                    {"images_per_cpu_second", mine_cpu},
-                    {"wrong", ours.wrong}});
-    if (!o.peer.empty())
-      rows.back().update({{"peer", "PyTorch " + peer.version},
-                          {"peer_variant", peer.variant},
-                          {"peer_images_per_second", theirs},
-                          {"peer_images_per_cpu_second", theirs_cpu},
-                          {o.cuda != nullptr ? "ratio_to_pytorch" : "ratio", mine / theirs}});
+    if (!o.json.empty()) std::ofstream(o.json) << file.dump(1) << '\n';
   }
-  std::printf("# %zu rows, %d wrong (loss not finite)\n", rows.size(), wrong);
-  if (!o.json.empty()) {
-    nlohmann::ordered_json file;
-    file["bench"] = "bench_step";
-    file["commit"] = commit();
-    file["compiler"] = compiler();
-    file["rows"] = rows;
-    std::ofstream(o.json) << file.dump(1) << '\n';
-  }
-  return wrong == 0 && !rows.empty() ? 0 : 1;
+  const size_t rows = file["rows"].size();
+  std::printf("# %zu rows, %d wrong (loss not finite), %d failed\n", rows, wrong, failed);
+  return wrong == 0 && failed == 0 && rows > 0 ? 0 : 1;
 }
 
 }  // namespace
@@ -252,17 +277,18 @@ int bench(const Options& o) {
 int main(int argc, char** argv) {
   convoy::Options o;
   CLI::App app("Images per second of whole training steps.");
-  app.add_option("--net", o.nets, "nets (default: all)");
-  app.add_option("--batch", o.batch, "only the problems of this batch size");
+  app.add_option("--net", o.nets, "nets of the table (default: all), or FILE.net with its own input");
+  app.add_option("--batch", o.batch, "only the problems of this batch size; of a FILE.net (default 128)");
   app.add_option("--threads", o.threads, "OpenMP threads")->capture_default_str();
   app.add_option("--rounds", o.rounds, "measurements, in turn with the peer's")->capture_default_str();
   app.add_option("--seconds", o.seconds, "length of a measurement")->capture_default_str();
   app.add_option("--device", o.device, "cpu, cuda: with nets of its own")->capture_default_str();
-  app.add_option("--precision", o.precision, "on CUDA: f32, bf16, f16 (default: bf16)");
+  app.add_option("--precision", o.precision, "on CUDA: f32, tf32, bf16, f16 (default: bf16)");
   app.add_option("--isa", o.isa, "auto, plain, avx2, avx512")->capture_default_str();
   app.add_option("--peer", o.peer, "a python with PyTorch: compare with bench/peers/torch_step.py");
   app.add_option("--peer-variants", o.peer_variants,
                  "of the peer's first round, \"nchw channels_last\"; then its best (default: all)");
+  app.add_option("--peer-seconds", o.peer_seconds, "a run of the peer ends by then")->capture_default_str();
   app.add_option("--peer-script", o.peer_script, "the peer's script")->capture_default_str();
   app.add_flag("--profile", o.profile, "each operation's share of a step");
   app.add_option("--json", o.json, "also write the rows here");

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "convoy/backend.h"
 #include "kernels/conv.h"
 
 namespace convoy::bench {
@@ -17,6 +18,8 @@ struct Problem {
   bool fc = false;
   bool first = false;  // reads the images: its backward data is never wanted
   ConvShape shape;
+  bool bias = true;
+  int64_t layers = 1;  // of the net that have this shape
 
   double flop() const {  // of each pass, taps on padding included
     const ConvShape& s = shape;
@@ -25,14 +28,26 @@ struct Problem {
 };
 std::vector<Problem> problems();
 
-// The operands of a problem's passes, f32, in plain memory.
-struct Operands {
-  float *x, *w, *bias, *y, *dx, *dw, *db;
-  const float* dy;
+// An operand: its elements, or a block of them that repeats.
+struct Elements {
+  const float* data = nullptr;
+  int64_t period = 0;  // 0: none
+  float operator[](int64_t i) const { return data[period > 0 ? i % period : i]; }
 };
 
-// How many of the sampled elements of a pass's result lie outside the rounding bound gamma(n) · sum of
-// |terms| of a reference in double precision.
+// The operands of a problem's passes, and the elements of its results.
+struct Operands {
+  Elements x, w, bias, dy;  // bias: may have no data
+  std::function<float(int64_t)> y, dx, dw, db;
+  // Exact: every sum of the operands' products is a number of f32, whatever its order, so that only the roundings of y
+  // and dx to their type count (fc rounds twice); else sums of f32 are rounded too.
+  bool exact = false;
+  double half_unit = 0;                   // of the type of y and dx, where that is not f32
+  int64_t most_terms = int64_t{1} << 62;  // that the sampled sums of a pass may have, about
+};
+
+// How many of the sampled elements of a pass's result lie outside the rounding bound of a reference in double precision:
+// gamma(n) · sum of |terms|, and the result's own roundings.
 int64_t count_wrong(const Problem& problem, Pass pass, const Operands& operands);
 
 // A run of the peer's implementation, in the layout named.
@@ -44,5 +59,14 @@ struct PeerRun {
 // use).
 std::string peer_open(const std::string& isa, int threads);
 std::vector<PeerRun> peer_runs(const Problem& problem, Pass pass);
+
+// On a CUDA device: every layer of whole nets.
+struct CudaOptions {
+  std::string nets = "vgg16,alexnet,resnet18", layer, precision = "bf16", json, peer, peer_script;
+  int64_t batch = 256;
+  double seconds = 0.05;  // of each row
+  double peer_seconds = 60;
+};
+int run_cuda(const Cuda& cuda, const CudaOptions& options);
 
 }  // namespace convoy::bench

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "bench/ops_bench.h"
@@ -15,17 +16,21 @@ struct Sum {
   }
   // Any order of n additions of rounded products errs by at most gamma(n + 1) · sum of |terms| (Higham,
   // section 3.1).
-  bool matches(float got) const {
+  bool matches(float got, const Operands& o, double half_unit) const {
     const double nu = static_cast<double>(terms + 1) * std::ldexp(1.0, -24);
-    return std::fabs(got - value) <= nu / (1 - nu) * magnitude;
+    const double sums = o.exact ? 0 : nu / (1 - nu) * magnitude;
+    // Rounded before the bias is added, and after it.
+    const double stored = half_unit * (2 + half_unit) * (std::fabs(value) + std::fabs(bias));
+    return std::fabs(got - value) <= sums + stored;
   }
+  double bias = 0;
 };
 
 Sum forward(const ConvShape& s, const Operands& o, int64_t at) {
   const int64_t k = at % s.K, q = at / s.K % s.Q(), p = at / s.K / s.Q() % s.P(),
                 n = at / s.K / s.Q() / s.P();
   Sum sum;
-  sum.add(o.bias[k], 1);
+  if (o.bias.data != nullptr) sum.add(sum.bias = o.bias[k], 1);
   for (int64_t r = 0; r < s.R; ++r)
     for (int64_t t = 0; t < s.S; ++t) {
       const int64_t h = p * s.stride_h - s.pad_h + r, w = q * s.stride_w - s.pad_w + t;
@@ -69,9 +74,14 @@ Sum backward_weights(const ConvShape& s, const Operands& o, int64_t at) {
 int64_t count_wrong(const Problem& problem, Pass pass, const Operands& o) {
   const ConvShape& s = problem.shape;
   const int64_t count = (pass == kForward ? s.y() : pass == kBackwardData ? s.x() : s.w()).count();
-  const float* result = pass == kForward ? o.y : pass == kBackwardData ? o.dx : o.dw;
+  const auto& result = pass == kForward ? o.y : pass == kBackwardData ? o.dx : o.dw;
+  const double half_unit = pass == kBackwardWeights ? 0 : o.half_unit;  // dw and db are f32
   // A few hundred elements, and the last: a step that shares no factor with the extents.
-  const int64_t samples = pass == kBackwardWeights ? 60 : 400;
+  const int64_t pixels = s.N * s.P() * s.Q(), terms = pass == kBackwardWeights ? pixels
+                                                      : pass == kForward       ? s.R * s.S * s.C
+                                                                               : s.R * s.S * s.K;
+  const int64_t samples =
+      std::clamp<int64_t>(o.most_terms / std::max<int64_t>(terms, 1), 2, pass == kBackwardWeights ? 60 : 400);
   const int64_t step = count / samples | 1;
   int64_t wrong = 0;
   for (int64_t i = 0; i < count; i += step) {
@@ -79,14 +89,16 @@ int64_t count_wrong(const Problem& problem, Pass pass, const Operands& o) {
     const Sum sum = pass == kForward        ? forward(s, o, at)
                     : pass == kBackwardData ? backward_data(s, o, at)
                                             : backward_weights(s, o, at);
-    if (!sum.matches(result[at])) ++wrong;
+    if (!sum.matches(result(at), o, half_unit)) ++wrong;
   }
-  if (pass == kBackwardWeights)
-    for (int64_t k = 0; k < s.K; k += 1 + s.K / 8) {
+  if (pass == kBackwardWeights && o.db) {
+    const int64_t filters = std::clamp<int64_t>(o.most_terms / std::max<int64_t>(pixels, 1), 1, 8);
+    for (int64_t k = 0; k < s.K; k += 1 + s.K / filters) {
       Sum sum;
       for (int64_t i = k; i < s.y().count(); i += s.K) sum.add(o.dy[i], 1);
-      if (!sum.matches(o.db[k])) ++wrong;
+      if (!sum.matches(o.db(k), o, half_unit)) ++wrong;
     }
+  }
   return wrong;
 }
 

@@ -53,6 +53,55 @@ done
 printed 'test accuracy' train "${run[@]}" --device cuda --workers 1 --no-graph --out plain
 check "other weights than recorded" cmp -s <(tail -c 4000 plain/checkpoint-6.safetensors) <(tail -c 4000 cuda/checkpoint-6.safetensors)
 
+# What was trained answers alike on both devices.
+python3 "$here/make_images.py" images
+for device in cpu cuda; do
+  printed '"top1"' eval --checkpoint cuda --device $device --json
+  mv out eval-$device
+  printed 'probability' predict --checkpoint cuda --device $device --json images/val
+  mv out predict-$device
+done
+for precision in tf32 bf16 f16; do
+  printed '"top1"' eval --checkpoint cuda --device cuda --precision $precision --json
+  mv out eval-$precision
+done
+check_python "import json
+a, b = (json.load(open('eval-' + d)) for d in ('cpu', 'cuda'))
+assert abs(a['loss'] - b['loss']) < 2e-6 * a['loss'] and a['confusion'] == b['confusion'], (a, b)
+for precision in ('tf32', 'bf16', 'f16'):
+  low = json.load(open('eval-' + precision))
+  assert 0 < abs(a['loss'] - low['loss']) < 0.02 * a['loss'] and low['images'] == a['images'], (precision, a, low)
+a, b = ([json.loads(x) for x in open('predict-' + d)] for d in ('cpu', 'cuda'))
+assert len(a) == len(b) > 0
+for x, y in zip(a, b):
+  assert x['file'] == y['file']
+  for p, q in zip(x['classes'], y['classes']): assert p['name'] == q['name'] and abs(p['probability'] - q['probability']) < 1e-5, (x, y)"
+refused 2 'bf16: the CPU computes in f32' eval --checkpoint cuda --device cpu --precision bf16
+
+# Waiting and computing by the device's clock, of a run's metrics and of every mode and scheme
+check_python "import json
+rows = [r for r in map(json.loads, open('two-hybrid_--scheme_c/metrics.jsonl')) if r['event'] == 'step']
+for r in rows:
+  waits = [r['exposed_%s_seconds' % k] for k in ('row', 'column', 'gradient', 'other')]
+  assert min(waits) >= 0 and max(waits) > 0 and r['compute_seconds'] > 0, r
+  assert r['compute_seconds'] + sum(waits) <= 1.01 * r['step_seconds'], r"
+schemes=(bench-schemes --model small.net --batch-size 7 --steps 2 --device cuda)
+printed '# rows that differ from one worker by more than rounding: 0' "${schemes[@]}" --workers 2 --transport local --json schemes.json
+check_python "import json; t = json.load(open('schemes.json'))
+assert t['facts']['exchange'] == 'local' and 'share' in t['facts']['device'], t['facts']
+assert [(r['mode'], r['scheme'], r['workers']) for r in t['rows']] == [('one worker', '', 1), ('data', '', 2)] + [
+  (m, s, 2) for m in ('hybrid', 'model') for s in 'ABC']
+for r in t['rows']:
+  waits = r['exposed_row_seconds'] + r['exposed_column_seconds'] + r['exposed_gradient_seconds']
+  assert 0 <= r['wrong'] <= 1 and r['compute_seconds'] > 0 and r['compute_seconds'] + waits <= 1.01 * r['step_seconds'], r
+  assert (waits > 0) == (r['workers'] > 1), r"
+for precision in tf32 bf16; do
+  printed 'more than rounding: 0' "${schemes[@]}" --precision $precision --modes hybrid --schemes c
+done
+refused 2 'plan: the model of a step' "${schemes[@]}" --plan
+refused 2 'transport staged is for workers that are processes' "${schemes[@]}" --transport staged
+refused 2 'link-gbps: the simulated link is for workers on the CPU' "${schemes[@]}" --link-gbps 1
+
 # The profiling job, with a profiler that only notes how it was called
 mkdir bin
 cat >bin/nsys <<'SH'
@@ -85,4 +134,43 @@ assert abs(a['train_loss'] - b['train_loss']) < 2e-6 * a['train_loss'], (a['trai
   else wrong "ranks share devices as threads do"; cat err; fi
 fi
 check "a refused run left a directory" test ! -e no
+
+# The benchmarks on tiny problems, with a peer that knows its times; one that fails costs no figure of ours.
+bench=$(dirname "$convoy")/bench
+if [[ ${CONVOY_BENCHES:-yes} == yes && -x $bench/bench_ops && -x $bench/bench_step ]]; then
+  cat >peer.py <<'PY'
+import json, sys
+options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+problems = json.load(open(options["--problems"]))
+rows = [dict(net=p["net"], layer=p["layer"], seconds=1.0, **{"pass": name}) for p in problems for name in ("fwd", "bwd-weights")]
+json.dump(dict(name="a fake", rows=rows), open(options["--json"], "w"))
+PY
+  ops=("$bench/bench_ops" --device cuda --net small.net --batch 2 --seconds 0.001)
+  for precision in f32 tf32 bf16 f16; do
+    check "bench_ops, $precision" "${ops[@]}" --precision $precision --json ops.json --peer python3 --peer-script peer.py >out 2>err
+    check_python "import json; t = json.load(open('ops.json')); rows = t['rows']
+assert t['precision'] == '$precision' and t['peer'] == 'a fake' and t['peak_tflops'] > 0 and t['bytes_per_second'] > 0
+assert [(r['layer'], r['pass']) for r in rows] == [(l, p) for l in ('conv1', 'fc1', 'fc2') for p in ('fwd', 'bwd-data', 'bwd-weights')
+  if (l, p) != ('conv1', 'bwd-data')], rows
+for r in rows:
+  assert r['wrong'] == 0 and r['seconds'] > 0 and r['floor_seconds'] > 0 and r['bound'] in ('compute', 'memory'), r
+  assert ('ratio_to_peer' in r) == (r['pass'] != 'bwd-data'), r
+fc = rows[-3]
+assert fc['flop'] == 2 * 2 * 20 * 10 and fc['bytes'] == (2 * 20 + 20 * 10 + 2 * 10) * (4 if '32' in '$precision' else 2) + 40, fc"
+  done
+  check "bench_ops with a peer that fails" "${ops[@]}" --peer false >out 2>err
+  check "it is said" grep -q 'the peer false: no times' err
+  check "bench_step" "$bench/bench_step" --device cuda --net small.net --batch 4 --rounds 1 --seconds 0.01 --json step.json \
+    --peer false >out 2>err
+  check_python "import json; rows = json.load(open('step.json'))['rows']
+assert len(rows) == 1 and rows[0]['images_per_second'] > 0 and 'peer' not in rows[0], rows"
+  check "the peer's failure is said" grep -q 'the peer ended with status' err
+  check "gpu_check.sh" bash "$here/../bench/gpu_check.sh" --build "$(dirname "$convoy")" --only info,ops,step,schemes --small --out check >out 2>err
+  check_python "import json; rows = json.load(open('check/gpu_check.json'))['rows']
+assert [(r['stage'], r['result']) for r in rows] == [(s, 'passed') for s in ('info', 'ops', 'step', 'schemes')], rows"
+  # A stage without time is said, and the others are there.
+  check "gpu_check.sh without time" bash "$here/../bench/gpu_check.sh" --build "$(dirname "$convoy")" --only info,ops --small --out late --seconds 1 >out 2>err
+  check_python "import json; rows = json.load(open('late/gpu_check.json'))['rows']
+assert [(r['stage'], r['result']) for r in rows] == [('info', 'passed'), ('ops', 'unsupported')], rows"
+fi
 finish

@@ -123,7 +123,7 @@ done
 # The CUDA kernels, run on the CPU; the operations' tests also with AddressSanitizer, whose build takes one way to run each.
 section "CUDA emulated"
 export CONVOY_TEST_BACKENDS=cuda
-if build "emulated" build-emulated emulated_tests convoy -- --preset emulated -DCONVOY_WERROR=ON; then
+if build "emulated" build-emulated emulated_tests convoy bench_ops bench_step -- --preset emulated -DCONVOY_WERROR=ON; then
   run_ctest build-emulated -L emulated
   CONVOY_EMULATOR_ARCH=75 CONVOY_EMULATOR_WAYS=1 run_ctest build-emulated -L emulated -R '^(Conv|Fc)[.]'
   CONVOY_EMULATOR_ARCH=90 run_ctest build-emulated -L emulated -R '^(Conv|Fc)[.]'
