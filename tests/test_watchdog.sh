@@ -75,6 +75,7 @@ PY
     check "$kind: not one report" test "$(grep -c '^convoy: rank . of 2' "$err")" -eq 2
     stops=$((stops + 1))
     if grep -qE "^convoy: rank $rank of 2 .*last known: .*: $pattern" "$err"; then ok; return; fi
+    fraction=$(printf '0.%02d' $((RANDOM % 90 + 5)))
     sed -n "s/^convoy: rank $rank of 2.*silent/missed $kind: silent/p" "$err"
   done
   wrong "$kind: rank $rank was never caught in: $pattern"
