@@ -7,7 +7,7 @@
 #     runs        whole steps: exact, in every mode with workers that share the GPU; recorded steps; the command line
 #     ops         every layer of VGG16, AlexNet and ResNet-18: its time, its floor, and cuDNN's time
 #     step        images/s of training steps, and PyTorch's
-#     schemes     every mode and exchange scheme with 2 and 4 workers that share the GPU: compute and waiting
+#     schemes     AlexNet with 2 and 4 workers that share the GPU, data-parallel and in every exchange scheme: compute and waiting
 #     sanitizer   compute-sanitizer on a few of the tests
 # DIR defaults to gpu_check. The build (default build-cuda) is made where there is none: cmake --preset cuda. PyTorch is the
 # peer where `python3 -c "import torch"` works; --peer-variants are torch_step.py's (default channels_last). A stage that the
@@ -167,7 +167,7 @@ if wanted schemes; then
   if [[ $small -eq 0 ]]; then
     for workers in 2 4; do
       measured schemes "alexnet-$workers" '^  hybrid +C' "$build/convoy" bench-schemes --model alexnet --device cuda --transport local \
-        --workers $workers --batch-size 256 --precision bf16 --steps 10 --json "$out/schemes-alexnet-$workers.json"
+        --workers $workers --batch-size 256 --precision bf16 --modes data,hybrid --steps 10 --json "$out/schemes-alexnet-$workers.json"
     done
   else
     measured schemes "small-2" '^  hybrid +C' "$build/convoy" bench-schemes --model "$out/small.net" --device cuda --transport local \
