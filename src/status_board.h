@@ -42,7 +42,8 @@ class StatusBoard {
 
 // The seconds between two lines of a rank: no rank sends or gets more than 128 a second.
 constexpr double heartbeat_seconds(int world) {
-  return 0.25 * (1 + (world - 1) / 32);
+  const int quarters = 1 + (world - 1) / 32;
+  return 0.25 * quarters;
 }
 
 }  // namespace convoy

@@ -45,7 +45,7 @@ disturbed() {
   local dir=$1 mode=$2 lives=$((1 + RANDOM % 3)) life at victim began took before=$bad
   for ((life = 0; life < lives && kills < share; ++life)); do
     start "$dir" "$mode"
-    if ! until_ok 60 ranks_there; then wrong "$dir: no four ranks"; cat "$dir.err"; fi
+    if ! until_ok 300 ranks_there; then wrong "$dir: no four ranks"; cat "$dir.err"; fi
     # Sometimes anywhere, sometimes while it trains; it ends by itself when that is too late.
     if ((RANDOM % 4 == 0)); then sleep "0.$((RANDOM % 10))"; else
       at=$(($(wc -l 2>/dev/null <"$dir/metrics.jsonl" || echo 0) + 1 + RANDOM % 30))
@@ -62,7 +62,7 @@ disturbed() {
     [[ $victim != "$pid" ]] || of_launcher=$((of_launcher + 1))
     wait "$pid" 2>/dev/null
     check "$dir: status 0 after SIGKILL" test $? -ne 0
-    if ! until_ok 60 none_of "$dir"; then wrong "$dir: left over: $(of_run "$dir")"; fi
+    if ! until_ok 300 none_of "$dir"; then wrong "$dir: left over: $(of_run "$dir")"; fi
     took=$(($(milliseconds) - began))
     [[ $took -le $slowest ]] || slowest=$took
     if [[ $victim != "$pid" ]]; then
