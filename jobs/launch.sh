@@ -21,10 +21,11 @@ launch() {
 # handed on to the launcher, which hands it to the ranks; they save after the current step and end with status 75, and
 # the job is put into the queue again. Never TERM: srun then kills the ranks at once, mpirun after a second.
 run_or_requeue() {
-  local pid="" status
-  trap '[[ -z $pid ]] || kill -USR2 "$pid" 2>/dev/null' USR2
+  local pid="" status warned=""
+  trap 'warned=1; [[ -z $pid ]] || kill -USR2 "$pid" 2>/dev/null' USR2
   "$@" &
   pid=$!
+  [[ -z $warned ]] || kill -USR2 "$pid" 2>/dev/null
   wait "$pid"
   status=$?
   while kill -0 "$pid" 2>/dev/null; do  # a signal cuts wait short
@@ -32,6 +33,8 @@ run_or_requeue() {
     status=$?
   done
   trap '' USR2
+  # 128 + USR2: the warning came before the ranks listened to it, and ended them. The last checkpoint stands.
+  if [[ -n $warned && $status -eq 140 ]]; then status=75; fi
   if [[ $status -eq 75 && -n ${SLURM_JOB_ID-} && ${SLURM_RESTART_COUNT:-0} -lt ${MAX_REQUEUES:-100} ]]; then
     echo "saved; requeueing job $SLURM_JOB_ID (start $((${SLURM_RESTART_COUNT:-0} + 2)) follows)"
     scontrol requeue "$SLURM_JOB_ID" && sleep 120  # Slurm ends this shell

@@ -33,6 +33,19 @@ said '^resumed alone/'
 LAUNCH=srun RANKS=2 OUT=never job 2 bash jobs/ghc.sh "${train[@]}" --steps 3
 said 'give mpirun or'
 job 2 bash jobs/collect_schemes.sh
+
+# A warning that comes before the ranks have begun to listen ends them: the job is put into the queue again all the same.
+mkdir bin
+printf '#!/usr/bin/env bash\necho "scontrol $*"; exit 1\n' >bin/scontrol  # fails: no Slurm ends this shell
+chmod +x bin/scontrol
+# shellcheck disable=SC2016  # for the shell of the job
+PATH=$PWD/bin:$PATH SLURM_JOB_ID=7 bash -c 'source jobs/launch.sh; run_or_requeue sleep 300' >out 2>err </dev/null &
+pid=$!
+until_ok 60 pgrep -P "$pid" -x sleep
+kill -USR2 "$pid"
+wait "$pid"
+check "a warning that came early: status $?" test $? -eq 75
+said '^scontrol requeue 7$'
 if command -v mpirun >/dev/null && "$convoy" info | grep -q '^MPI.*Open MPI'; then
   RANKS=2 OUT=ranks job 0 bash jobs/ghc.sh "${train[@]}" --steps 3
   said '2 workers'
