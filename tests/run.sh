@@ -137,6 +137,7 @@ fi
 section "CUDA emulated, AddressSanitizer, UndefinedBehaviorSanitizer"
 if build "emulated-asan" build-emulated-asan emulated_operations -- --preset emulated-asan -DCONVOY_WERROR=ON; then
   CONVOY_EMULATOR_WAYS=1 run_ctest build-emulated-asan -L operation
+  CONVOY_EMULATOR_ARCH=90 CONVOY_EMULATOR_WAYS=1 run_ctest build-emulated-asan -L operation -R '^Conv[.]'  # Hopper's
 fi
 unset CONVOY_TEST_BACKENDS
 section "nvcc"
