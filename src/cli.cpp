@@ -332,6 +332,8 @@ int run_command_line(int argc, char** argv) {
                     "GB/s of a worker's link, either way", "the figures', else unlimited");
   plan_options.real("link-us", plan.link_us, {nullptr, 0, 1e9}, "Microseconds a message",
                     "the figures', else 0");
+  plan_options.choice("precision", plan.precision, "f32|bf16|f16", {"f32", "bf16", "f16"},
+                      "Of the activations that travel; layers' times stay as they are");
   plan_options.whole(
       "threads", plan.threads, 0, 4096,
       "OpenMP threads of a worker that is measured; 0: its share of what this process may use");

@@ -47,7 +47,10 @@ int command_plan(const PlanSettings& settings) {
   }
   if (settings.link_gbps > 0) links.bytes_per_second = 1e9 * settings.link_gbps;
   if (settings.link_us >= 0) links.message_seconds = 1e-6 * settings.link_us;
-  const PlanReport report = make_plan_report(net, plan, times, links, speed);
+  const PlanReport report = make_plan_report(net, plan, times, links, speed,
+                                             settings.precision == "bf16"  ? DType::kBF16
+                                             : settings.precision == "f16" ? DType::kF16
+                                                                           : DType::kF32);
   if (settings.json)
     print_plan_json(std::cout, report);
   else

@@ -121,11 +121,11 @@ class Play {
 }  // namespace
 
 StepModel model_step(const Net& net, const Plan& plan, Loss loss, const LayerTimes& times,
-                     const LinkFigures& links) {
+                     const LinkFigures& links, DType precision) {
   CONVOY_CHECK(times.layers.size() == net.layers.size(), times.layers.size(), " times for ",
                net.layers.size(), " layers");
   const int world = plan.options.world, layers = static_cast<int>(net.layers.size());
-  const StepTransfers transfers(net, plan, loss);
+  const StepTransfers transfers(net, plan, loss, precision);
   const std::vector<Shape> shapes = output_shapes(net, 1);
   const std::vector<Pass> passes = plan.passes(plan.batch);
   Play play(plan, links);
@@ -155,11 +155,9 @@ StepModel model_step(const Net& net, const Plan& plan, Loss loss, const LayerTim
                  time(i).backward.seconds(rows, largest_share(shapes[static_cast<size_t>(i)], world)), p);
     const auto whole = transfers.gathered_for().find(i);
     if (whole == transfers.gathered_for().end() || world == 1) return;
-    for (const int from : whole->second) {
-      const Payload there = transfers.gather_columns(from, rows);
-      play.transfer_now(
-          Traffic::kColumns, name("scatter columns ", from), [&](int a, int b) { return there(b, a); }, p);
-    }
+    for (const int from : whole->second)
+      play.transfer_now(Traffic::kColumns, name("scatter columns ", from),
+                        transfers.scatter_columns(from, rows), p);
   };
   size_t arrived = 0, next = 0;
   if (!passes.empty() && world > 1) next = gather(0);
@@ -203,8 +201,9 @@ StepModel model_step(const Net& net, const Plan& plan, Loss loss, const LayerTim
   return model;
 }
 
-std::array<int64_t, kTrafficKinds> step_bytes(const Net& net, const Plan& plan, Loss loss, int rank) {
-  const StepTransfers transfers(net, plan, loss);
+std::array<int64_t, kTrafficKinds> step_bytes(const Net& net, const Plan& plan, Loss loss, int rank,
+                                              DType precision) {
+  const StepTransfers transfers(net, plan, loss, precision);
   const std::vector<Shape> shapes = output_shapes(net, 1);
   const int world = plan.options.world;
   std::array<int64_t, kTrafficKinds> bytes{};
@@ -213,11 +212,19 @@ std::array<int64_t, kTrafficKinds> step_bytes(const Net& net, const Plan& plan, 
     for (int other = 0; other < world; ++other)
       if (other != rank) bytes[index(traffic)] += times * there(other, rank);
   };
+  const auto add_given = [&](Traffic traffic, const Payload& there) {
+    for (int other = 0; other < world; ++other)
+      if (other != rank) bytes[index(traffic)] += there(rank, other);
+  };
   for (const Pass& pass : plan.passes(plan.batch)) {
-    add(Traffic::kRows, transfers.gather_rows(pass), transfers.scatters() ? 2 : 1);
+    add(Traffic::kRows, transfers.gather_rows(pass), 1);
+    // What goes home, turned round: counted by who gives it.
+    if (transfers.scatters()) add_given(Traffic::kRows, transfers.scatter_rows(pass));
     for (const auto& reader : transfers.gathered_for())
-      for (const int from : reader.second)
-        add(Traffic::kColumns, transfers.gather_columns(from, pass.total), 2);
+      for (const int from : reader.second) {
+        add(Traffic::kColumns, transfers.gather_columns(from, pass.total), 1);
+        add_given(Traffic::kColumns, transfers.scatter_columns(from, pass.total));
+      }
     if (transfers.gathers_logits())
       add(Traffic::kColumns, transfers.gather_columns(static_cast<int>(net.layers.size()) - 1, pass.total),
           1);
@@ -228,7 +235,7 @@ std::array<int64_t, kTrafficKinds> step_bytes(const Net& net, const Plan& plan, 
 }
 
 double row_transfer_seconds(const Net& net, const Plan& plan, const LinkFigures& links) {
-  const StepTransfers transfers(net, plan, Loss::kSoftmax);
+  const StepTransfers transfers(net, plan, Loss::kSoftmax, DType::kF32);
   double seconds = 0;
   for (const Pass& pass : plan.passes(plan.batch)) {
     seconds += seconds_of(transfers.gather_rows(pass), plan.options.world, links);
@@ -237,14 +244,15 @@ double row_transfer_seconds(const Net& net, const Plan& plan, const LinkFigures&
   return seconds;
 }
 
-int64_t exchange_bytes(const Net& net, const Plan& plan) {
+int64_t exchange_bytes(const Net& net, const Plan& plan, DType precision) {
   int64_t largest = 0;
   const std::vector<Pass> passes = plan.passes(plan.batch);
   for (const Pass& pass : passes) largest = std::max(largest, pass.total);
   if (passes.empty()) return 0;
   const int64_t slots = passes.size() > 1 ? 2 : 1;
-  const int64_t row = output_shapes(net, 1)[static_cast<size_t>(plan.features)].count() * 4;
-  return slots * largest * row * (StepTransfers(net, plan, Loss::kSoftmax).scatters() ? 2 : 1);
+  const int64_t row = output_shapes(net, 1)[static_cast<size_t>(plan.features)].count();
+  const bool scatters = StepTransfers(net, plan, Loss::kSoftmax, precision).scatters();
+  return slots * largest * row * (dtype_bytes(precision) + (scatters ? 4 : 0));
 }
 
 double largest_share(const Shape& outputs, int world) {

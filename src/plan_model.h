@@ -1,4 +1,5 @@
-// The time of a training step as a pure function of the plan, the speed of its layers, and the links.
+// The time of a training step as a pure function of the plan, the speed of its layers, and the links. `precision`, of
+// activations, counts for the bytes that travel; how fast layers are then, their times say.
 //
 // It plays the step (train_step.cpp) on two queues: compute, and transfers beside it. Every worker has an outgoing
 // and an incoming link for both queues; who asks first is served first, whole transfers at a time. A transfer takes
@@ -49,17 +50,18 @@ struct StepModel {
   TracedWorker timeline;
 };
 StepModel model_step(const Net& net, const Plan& plan, Loss loss, const LayerTimes& times,
-                     const LinkFigures& links);
+                     const LinkFigures& links, DType precision = DType::kF32);
 
 // Payload of a step by kind, as `rank`'s communicators count it (comm.h): rows, columns, gradients; other is left
 // out. Gradients: 2(K-1)/K of the front half's, each tensor filled up to 64 bytes.
-std::array<int64_t, kTrafficKinds> step_bytes(const Net& net, const Plan& plan, Loss loss, int rank);
+std::array<int64_t, kTrafficKinds> step_bytes(const Net& net, const Plan& plan, Loss loss, int rank,
+                                              DType precision = DType::kF32);
 
 // Seconds that the step's transfers of rows take on such links, one after the other: what can be hidden.
 double row_transfer_seconds(const Net& net, const Plan& plan, const LinkFigures& links);
 
 // Memory of a worker for rows that came or go: features and their gradients, of two passes when there are several.
-int64_t exchange_bytes(const Net& net, const Plan& plan);
+int64_t exchange_bytes(const Net& net, const Plan& plan, DType precision = DType::kF32);
 
 // The largest part of a layer's outputs that a worker has.
 double largest_share(const Shape& outputs, int world);

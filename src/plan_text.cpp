@@ -71,16 +71,20 @@ void print_passes(std::ostream& out, const Plan& plan) {
 
 void print_bytes(std::ostream& out, const PlanReport& report) {
   const int world = report.plan.options.world;
-  std::vector<TableRow> rows = {{"a step and worker", "bytes"}};
+  std::vector<TableRow> rows = {{"a step and worker", report.precision == DType::kF32
+                                                          ? "bytes"
+                                                          : text("bytes, ", dtype_name(report.precision))}};
   int64_t largest = 0;
   const auto bytes = [&](Traffic kind, int rank) {
-    return step_bytes(report.net, report.plan, Loss::kSoftmax, rank)[static_cast<size_t>(kind)];
+    return step_bytes(report.net, report.plan, Loss::kSoftmax, rank,
+                      report.precision)[static_cast<size_t>(kind)];
   };
   for (const Traffic kind : kKinds) {
     rows.push_back({traffic_name(kind), range(world, [&](int rank) { return bytes(kind, rank); })});
     largest += bytes(kind, 0);
   }
-  rows.push_back({"buffers for rows that travel", text(exchange_bytes(report.net, report.plan))});
+  rows.push_back(
+      {"buffers for rows that travel", text(exchange_bytes(report.net, report.plan, report.precision))});
   out << "\n";
   print_table(out, rows, 1);
   out << "(worker 0 exchanges " << bytes_text(largest) << ")\n";
@@ -113,8 +117,9 @@ const char* parallel_name(Parallel parallel) {
 }
 
 PlanReport make_plan_report(const Net& net, const Plan& plan, const LayerTimes& times,
-                            const LinkFigures& links, const std::string& speed) {
-  PlanReport report{net, plan, model_step(net, plan, Loss::kSoftmax, times, links), 0, links, speed};
+                            const LinkFigures& links, const std::string& speed, DType precision) {
+  PlanReport report{net,   plan,     model_step(net, plan, Loss::kSoftmax, times, links, precision), 0, links,
+                    speed, precision};
   const StepModel one = model_step(net, make_plan(net, plan.rows), Loss::kSoftmax, times, {});
   report.one_worker_images_per_second = static_cast<double>(plan.rows) / one.seconds;
   return report;
@@ -169,12 +174,13 @@ void print_plan_json(std::ostream& out, const PlanReport& report) {
   }
   for (const Pass& pass : passes) json["passes"].push_back(pass.rows);
   for (int r = 0; r < world; ++r) {
-    const auto bytes = step_bytes(report.net, plan, Loss::kSoftmax, r);
+    const auto bytes = step_bytes(report.net, plan, Loss::kSoftmax, r, report.precision);
     Json one;
     for (const Traffic kind : kKinds) one[traffic_name(kind)] = bytes[static_cast<size_t>(kind)];
     json["bytes"].push_back(one);
   }
-  json["exchange_buffer_bytes"] = exchange_bytes(report.net, plan);
+  json["precision"] = dtype_name(report.precision);
+  json["exchange_buffer_bytes"] = exchange_bytes(report.net, plan, report.precision);
   json["model"] = {{"seconds", report.model.seconds},
                    {"compute_seconds", report.model.compute_seconds()},
                    {"exposed_row_seconds", report.model.exposed[0]},

@@ -15,11 +15,13 @@ struct PlanReport {
   LinkFigures links;
   std::string
       speed;  // where the layers' times come from, in words: "measured here", "FILE: conv 1300 GFLOP/s ..."
+  DType precision = DType::kF32;  // of activations, for the bytes
 };
 
 // Models the step, and one worker with the same rows.
 PlanReport make_plan_report(const Net& net, const Plan& plan, const LayerTimes& times,
-                            const LinkFigures& links, const std::string& speed);
+                            const LinkFigures& links, const std::string& speed,
+                            DType precision = DType::kF32);
 
 void print_plan(std::ostream& out, const PlanReport& report);
 // One JSON object.

@@ -124,6 +124,7 @@ struct PlanSettings {
   std::string figures;              // figures.h; empty: measured here
   double link_gbps = 0;             // 0: the figures'
   double link_us = -1;              // below 0: the figures'
+  std::string precision = "f32";    // of activations, for the bytes that travel
   int64_t threads = 1;              // of a worker, when measured here
   std::string isa = "auto";
   bool json = false;

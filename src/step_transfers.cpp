@@ -12,8 +12,8 @@ bool reads_all_columns(const LayerSpec& spec) {
 
 }  // namespace
 
-StepTransfers::StepTransfers(const Net& net, const Plan& plan, Loss loss)
-    : net_(net), plan_(plan), shapes_(output_shapes(net, 1)) {
+StepTransfers::StepTransfers(const Net& net, const Plan& plan, Loss loss, DType precision)
+    : net_(net), plan_(plan), precision_(precision), shapes_(output_shapes(net, 1)) {
   for (const ParameterSpec& spec : parameters(net)) scatters_ = scatters_ || spec.layer < plan.cut;
   std::set<int> whole;
   for (size_t i = static_cast<size_t>(plan.cut); i < net.layers.size(); ++i) {
@@ -24,23 +24,41 @@ StepTransfers::StepTransfers(const Net& net, const Plan& plan, Loss loss)
   gathers_logits_ = plan.features >= 0 && loss == Loss::kSoftmax;
 }
 
+// As Lowering makes its buffers.
+int64_t StepTransfers::element_bytes(int layer) const {
+  const auto last = static_cast<int>(net_.layers.size()) - 1;
+  const bool logits =
+      layer == last && std::holds_alternative<Fc>(net_.layers[static_cast<size_t>(last)].spec);
+  return logits ? 4 : dtype_bytes(precision_);
+}
+
 Payload StepTransfers::gather_rows(const Pass& pass) const {
-  const int64_t row_bytes = shapes_[static_cast<size_t>(plan_.features)].count() * 4;
+  const int64_t row_bytes =
+      shapes_[static_cast<size_t>(plan_.features)].count() * element_bytes(plan_.features);
   return [&pass, row_bytes](int from, int) { return pass.rows[static_cast<size_t>(from)] * row_bytes; };
 }
 
 Payload StepTransfers::scatter_rows(const Pass& pass) const {
-  const Payload there = gather_rows(pass);
-  return [there](int from, int to) { return there(to, from); };
+  const int64_t row_bytes = shapes_[static_cast<size_t>(plan_.features)].count() * 4;
+  return [&pass, row_bytes](int, int to) { return pass.rows[static_cast<size_t>(to)] * row_bytes; };
 }
 
-Payload StepTransfers::gather_columns(int layer, int64_t rows) const {
+Payload StepTransfers::columns(int layer, int64_t rows, int64_t element_bytes) const {
   const Shape& shape = shapes_[static_cast<size_t>(layer)];
   const int64_t channels = shape[shape.rank - 1], pixels = shape.count() / channels,
                 world = plan_.options.world;
   return [=](int from, int) {
-    return rows * pixels * part_of(channels, from, static_cast<int>(world)).count * 4;
+    return rows * pixels * part_of(channels, from, static_cast<int>(world)).count * element_bytes;
   };
+}
+
+Payload StepTransfers::gather_columns(int layer, int64_t rows) const {
+  return columns(layer, rows, element_bytes(layer));
+}
+
+Payload StepTransfers::scatter_columns(int layer, int64_t rows) const {
+  const Payload there = columns(layer, rows, 4);
+  return [there](int from, int to) { return there(to, from); };
 }
 
 Payload StepTransfers::sum_parts(int64_t elements) const {

@@ -13,7 +13,8 @@ using Payload = std::function<int64_t(int from, int to)>;
 
 class StepTransfers {
  public:
-  StepTransfers(const Net& net, const Plan& plan, Loss loss);
+  // `precision`: of activations. Sums, of gradients, travel as f32 always, and so do logits of fully connected layers.
+  StepTransfers(const Net& net, const Plan& plan, Loss loss, DType precision);
 
   // Whether a gradient goes home: not when nothing before the cut has parameters.
   bool scatters() const { return scatters_; }
@@ -22,8 +23,9 @@ class StepTransfers {
 
   // Layers after the cut whose outputs a layer needs whole, by the layer that needs them first.
   const std::map<int, std::vector<int>>& gathered_for() const { return gathered_for_; }
-  // Forward; backward is its transpose. The last layer's outputs are gathered for the softmax.
+  // Forward, and its transpose backward. The last layer's outputs are gathered for the softmax.
   Payload gather_columns(int layer, int64_t rows) const;
+  Payload scatter_columns(int layer, int64_t rows) const;
   bool gathers_logits() const { return gathers_logits_; }
 
   // The sum of so many elements: first every worker's part to it, then its sum to everyone.
@@ -39,8 +41,12 @@ class StepTransfers {
   std::vector<Bucket> buckets() const;
 
  private:
+  int64_t element_bytes(int layer) const;
+  Payload columns(int layer, int64_t rows, int64_t element_bytes) const;
+
   const Net& net_;
   const Plan& plan_;
+  DType precision_;
   std::vector<Shape> shapes_;  // of one row
   std::map<int, std::vector<int>> gathered_for_;
   bool scatters_ = false, gathers_logits_ = false;

@@ -30,7 +30,8 @@ struct Seen {
   int64_t row_spans = 0, passes = 0;
 };
 
-std::vector<Seen> run_step(const Net& net, int world, const Mode& mode, Loss loss) {
+std::vector<Seen> run_step(const Backend& backend, const Net& net, int world, const Mode& mode, Loss loss,
+                           DType precision) {
   PlanOptions options;
   options.world = world;
   options.parallel = mode.parallel;
@@ -42,10 +43,11 @@ std::vector<Seen> run_step(const Net& net, int world, const Mode& mode, Loss los
   std::iota(index.begin(), index.end(), 0);
   ModelOptions model_options;
   model_options.loss = loss;
+  model_options.precision = precision;
   const auto channels = static_cast<size_t>(net.input().c);
   model_options.normalization = {std::vector<float>(channels, 0.0f), std::vector<float>(channels, 1.0f)};
   std::vector<Seen> seen(static_cast<size_t>(world));
-  run_team(world, cpu_backend("auto"), [&](Team& team, Exec& exec) {
+  run_team(world, backend, [&](Team& team, Exec& exec) {
     PlanOptions own_options = options;
     own_options.rank = team.rank();
     const Plan plan = make_plan(net, kBatch, own_options);
@@ -68,7 +70,7 @@ std::vector<Seen> run_step(const Net& net, int world, const Mode& mode, Loss los
     team.transfer->trace_to(nullptr, Lane::kTransfer);
     Seen& mine = seen[static_cast<size_t>(team.rank())];
     mine.reported = report.bytes;
-    mine.planned = step_bytes(net, plan, loss, team.rank());
+    mine.planned = step_bytes(net, plan, loss, team.rank(), precision);
     mine.passes = static_cast<int64_t>(plan.passes(kBatch).size());
     for (const Lane lane : {Lane::kCompute, Lane::kTransfer})
       for (const SpanRecord& span : trace.spans(lane)) {
@@ -91,7 +93,7 @@ TEST(PlanBytes, AreWhatAStepExchanges) {
       for (const Mode& mode : kModes)
         for (const Loss loss : {Loss::kSoftmax, Loss::kLogistic}) {
           const Net net = parse_net(content, "bytes.net");
-          const std::vector<Seen> seen = run_step(net, world, mode, loss);
+          const std::vector<Seen> seen = run_step(cpu_backend("auto"), net, world, mode, loss, DType::kF32);
           for (int rank = 0; rank < world; ++rank) {
             const std::string what =
                 text(content, world, " workers, mode ", static_cast<int>(mode.parallel), ", scheme ",
@@ -104,6 +106,23 @@ TEST(PlanBytes, AreWhatAStepExchanges) {
             EXPECT_EQ(one.row_spans, one.passes * (mode.parallel == Parallel::kModel ? 1 : 2)) << what;
           }
         }
+}
+
+// Activations travel as they are, sums as f32.
+TEST(PlanBytes, AreWhatAStepExchangesInLowPrecision) {
+  if (!reference::is_cuda(team_backend())) GTEST_SKIP() << "no CUDA device";
+  const Net net = parse_net(
+      "input 6x6x2\nconv 5 3x3 pad 1\nrelu\nmaxpool 2\nconv 3 3x3\nrelu\nfc 7\nrelu\nfc 5\n", "bytes.net");
+  for (const DType precision : {DType::kBF16, DType::kF32})
+    for (const Mode& mode : {kModes[1], kModes[5], kModes[6]})
+      for (const Loss loss : {Loss::kSoftmax, Loss::kLogistic}) {
+        const std::vector<Seen> seen = run_step(team_backend(), net, 3, mode, loss, precision);
+        for (const Seen& one : seen)
+          for (const Traffic kind : {Traffic::kRows, Traffic::kColumns, Traffic::kGradients})
+            EXPECT_EQ(one.reported[static_cast<size_t>(kind)], one.planned[static_cast<size_t>(kind)])
+                << traffic_name(kind) << ", " << dtype_name(precision) << ", mode "
+                << static_cast<int>(mode.parallel) << ", scheme " << scheme_name(mode.scheme);
+      }
 }
 
 }  // namespace
