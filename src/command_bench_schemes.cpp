@@ -103,7 +103,7 @@ Facts facts_of(const BenchSchemesSettings& settings, const SchemesBench& bench, 
                      text("median of ", bench.steps, ", mean over workers; bytes and memory are rank 0's"));
   facts.emplace_back("#wrong", text("difference of the weights from one worker's after steps 1 and ",
                                     kCheckedSteps, "; bound: 0.001 and 0.02 of the tensor's change, as norms",
-                                    settings.precision == "f32" ? "" : "; or 8 roundings of the precision"));
+                                    settings.precision == "f32" ? "" : "; in f32"));
   facts.insert(facts.end(), result.left_out.begin(), result.left_out.end());
   return facts;
 }

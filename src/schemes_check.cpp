@@ -20,11 +20,6 @@ void train_once(Model& model, Exec& exec, const Batch& batch, int64_t step) {
   train_step(model, exec, batch, settings);
 }
 
-// Of the operands of products.
-double half_unit(DType dtype, bool tf32) {
-  return dtype == DType::kBF16 ? 0x1p-8 : dtype == DType::kF16 || tf32 ? 0x1p-11 : 0;
-}
-
 // The norm of a - b, for all of b.
 double distance(const float* a, const std::vector<float>& b) {
   double sum = 0;
@@ -37,13 +32,11 @@ double distance(const float* a, const std::vector<float>& b) {
 
 }  // namespace
 
-OneWorkersWeights::OneWorkersWeights(const Net& net, int64_t batch, const Exec& exec,
-                                     const ModelOptions& options) {
+OneWorkersWeights::OneWorkersWeights(const Net& net, int64_t batch, const Exec& exec) {
   Exec own = exec;
   const Plan plan = make_plan(net, batch);
-  Model model = make_model(net, plan, options, own, {batch}, {});
+  Model model = make_model(net, plan, synthetic_options(net), own, {batch}, {});
   const SyntheticBatch data(net, plan, *own.backend);
-  const double low = 8 * half_unit(options.precision, exec.tf32);
   using Values = std::vector<std::vector<float>>;
   const auto all_values = [&] {
     const HostTensors tensors = host_tensors(model, own);
@@ -67,9 +60,9 @@ OneWorkersWeights::OneWorkersWeights(const Net& net, int64_t batch, const Exec& 
   };
   for (int64_t step = 0; step < kCheckedSteps; ++step) {
     train_once(model, own, data.batch(), step);
-    if (step == 0) keep(first_, std::max(kFirstBound, low));
+    if (step == 0) keep(first_, kFirstBound);
   }
-  keep(last_, std::max(kLastBound, low));
+  keep(last_, kLastBound);
 }
 
 double OneWorkersWeights::difference(const Model& model, Exec& exec,

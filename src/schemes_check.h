@@ -2,7 +2,7 @@
 //
 // Both make the same first steps. The difference of a tensor, as a norm, may be 0.001 of its change after the first
 // step and 0.02 after the third (by then ReLUs may have flipped, which changes single elements by much more), besides
-// 4 roundings of its weights; where operands are rounded to fewer bits, both are 8 such roundings or more. A row that is lost, doubled or sent to the wrong worker shows in the first step, what a
+// 4 roundings of its weights. A row that is lost, doubled or sent to the wrong worker shows in the first step, what a
 // step leaves behind for the next one in the third.
 #pragma once
 #include "convoy/train.h"
@@ -14,7 +14,7 @@ constexpr int64_t kCheckedSteps = 3;
 class OneWorkersWeights {
  public:
   // Makes the steps with one worker.
-  OneWorkersWeights(const Net& net, int64_t batch, const Exec& exec, const ModelOptions& options);
+  OneWorkersWeights(const Net& net, int64_t batch, const Exec& exec);
 
   // Makes the same steps with a new model, and gives the largest difference of its own tensors, in units of the
   // bound: up to 1 is rounding. Infinite where a weight is NaN.

@@ -20,7 +20,7 @@ template <class Change>
 double wrong(const Change& change) {
   const Net net = small_net();
   Exec exec = cpu_exec(cpu_backend("auto"), 1);
-  const OneWorkersWeights one(net, kBatch, exec, synthetic_options(net));
+  const OneWorkersWeights one(net, kBatch, exec);
   const Plan plan = make_plan(net, kBatch);
   Model model = make_model(net, plan, synthetic_options(net), exec, {kBatch}, {});
   const SyntheticBatch data(net, plan);
