@@ -3,18 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <climits>
 #include <cstring>
 #include <mutex>
 #include <thread>
 
-#ifdef __linux__
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
 #include "neighbours.h"
+#include "process_memory.h"
 
 namespace convoy {
 namespace {
@@ -44,20 +38,6 @@ struct MeetingPlace {
   }
 };
 static_assert(std::atomic<uint32_t>::is_always_lock_free, "processes share them");
-
-// Sleeps while *word is `value`; may return before.
-void wait_while(std::atomic<uint32_t>& word, uint32_t value) {
-#ifdef __linux__
-  syscall(SYS_futex, &word, FUTEX_WAIT, value, nullptr, nullptr, 0);
-#else
-  std::this_thread::sleep_for(std::chrono::microseconds(50));
-#endif
-}
-void wake_all(std::atomic<uint32_t>& word) {
-#ifdef __linux__
-  syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
-#endif
-}
 
 class MachineCommunicator final : public Communicator {
  public:

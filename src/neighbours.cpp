@@ -10,64 +10,10 @@
 #include <random>
 #include <thread>
 
-#ifdef __linux__
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/uio.h>
-#endif
+#include "process_memory.h"
 
 namespace convoy {
 namespace {
-
-// 0, or errno.
-int read_process(int process, const std::byte* from, std::byte* to, int64_t bytes) {
-#ifdef __linux__
-  while (bytes > 0) {
-    const iovec there{const_cast<std::byte*>(from), static_cast<size_t>(bytes)};
-    const iovec here{to, static_cast<size_t>(bytes)};
-    const ssize_t count = process_vm_readv(process, &here, 1, &there, 1, 0);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return count < 0 ? errno : EIO;
-    from += count;
-    to += count;
-    bytes -= count;
-  }
-  return 0;
-#else
-  (void)process, (void)from, (void)to, (void)bytes;
-  return ENOSYS;
-#endif
-}
-
-#ifdef __linux__
-// A file in memory of `bytes`, mapped at *here; -1 when there is none.
-int make_file(int64_t bytes, std::byte** here) {
-  const int file = memfd_create("convoy gradients", MFD_CLOEXEC);
-  if (file < 0) return -1;
-  void* memory = MAP_FAILED;
-  if (ftruncate(file, bytes) == 0)
-    memory = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-  if (memory == MAP_FAILED) {
-    close(file);
-    return -1;
-  }
-  madvise(memory, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // a wish: a refusal costs speed only
-  *here = static_cast<std::byte*>(memory);
-  return file;
-}
-
-// The file of another process, mapped; null when it can't be.
-std::byte* map_file(int process, int file, int64_t bytes) {
-  const std::string path = text("/proc/", process, "/fd/", file);
-  const int opened = open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (opened < 0) return nullptr;
-  void* const memory =
-      mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, opened, 0);
-  close(opened);
-  return memory == MAP_FAILED ? nullptr : static_cast<std::byte*>(memory);
-}
-#endif
 
 // A process and a place in its memory that holds a number nobody else has.
 struct Proof {
@@ -89,10 +35,7 @@ std::shared_ptr<const Neighbours> Neighbours::find(MPI_Comm comm) {
   check_mpi(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &machine));
   MPI_Comm_size(machine, &here);
   MPI_Comm_free(&machine);
-#ifdef __linux__
-  // Where only a process's parent may look into it (Yama), a process may allow the others.
-  prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
-#endif
+  let_processes_read();
   std::random_device random;
   const uint64_t number = (uint64_t{random()} << 32) | random();
   const Proof own{getpid(), &number, number};
@@ -117,10 +60,8 @@ std::shared_ptr<const Neighbours> Neighbours::find(MPI_Comm comm) {
 }
 
 SharedMemory::~SharedMemory() {
-#ifdef __linux__
   for (const Part& part : ranks_)
-    if (part.here != nullptr) munmap(part.here, static_cast<size_t>(part.bytes));
-#endif
+    if (part.here != nullptr) unmap_memory(part.here, part.bytes);
 }
 
 const std::byte* SharedMemory::at(int r, const std::byte* there, int64_t bytes) const {
@@ -139,23 +80,19 @@ std::shared_ptr<const SharedMemory> Neighbours::share(MpiCalls& calls, int64_t b
   // One page more than asked for: kernels may read, never use, up to 63 bytes past the end.
   const int64_t page = 4096;
   Offer own{nullptr, (bytes + page - 1) / page * page + page, -1};
-#ifdef __linux__
-  own.file = make_file(own.bytes, &own.there);
-#endif
+  own.file = make_memory_file(own.bytes, &own.there);
   memory->ranks_[static_cast<size_t>(rank_)] = {own.there, own.there, own.there != nullptr ? own.bytes : 0};
   std::vector<Offer> offers(processes_.size());
   int mapped = own.file >= 0 ? 1 : 0, all = 0;
   calls.make([&] {
     check_mpi(MPI_Allgather(&own, sizeof own, MPI_BYTE, offers.data(), sizeof own, MPI_BYTE, comm_));
-#ifdef __linux__
     for (size_t r = 0; r < offers.size() && mapped != 0; ++r) {
       SharedMemory::Part& part = memory->ranks_[r];
       if (part.here == nullptr && offers[r].file >= 0)
-        part = {map_file(processes_[r], static_cast<int>(offers[r].file), offers[r].bytes), offers[r].there,
-                offers[r].bytes};
+        part = {map_memory_file(processes_[r], static_cast<int>(offers[r].file), offers[r].bytes),
+                offers[r].there, offers[r].bytes};
       mapped = part.here != nullptr ? 1 : 0;
     }
-#endif
     check_mpi(MPI_Allreduce(&mapped, &all, 1, MPI_INT, MPI_MIN, comm_));
   });
   if (own.file >= 0) close(static_cast<int>(own.file));
