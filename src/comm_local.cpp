@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <exception>
 
+#include "blocks.h"
 #include "comm_cuda.h"
 #include "kernels/comm.h"
 #include "thread_group.h"
@@ -15,12 +16,6 @@ namespace convoy {
 namespace {
 
 constexpr int64_t kPiece = int64_t{1} << 20;  // elements of one rank that are staged at a time
-
-int64_t rows_before(const Blocks& blocks, int rank) {
-  int64_t rows = 0;
-  for (int r = 0; r < rank; ++r) rows += blocks[static_cast<size_t>(r)];
-  return rows;
-}
 
 // What the ranks know of each other. A rank writes its own entry before it comes to a meeting.
 struct LocalGroup {

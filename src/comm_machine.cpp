@@ -7,6 +7,7 @@
 #include <mutex>
 #include <thread>
 
+#include "blocks.h"
 #include "neighbours.h"
 #include "process_memory.h"
 
@@ -14,12 +15,6 @@ namespace convoy {
 namespace {
 
 constexpr int kTag = 0;
-
-int64_t rows_before(const Blocks& blocks, int rank) {
-  int64_t rows = 0;
-  for (int r = 0; r < rank; ++r) rows += blocks[static_cast<size_t>(r)];
-  return rows;
-}
 
 // What all ranks must agree on, and the memory that a rank brings.
 struct Call {

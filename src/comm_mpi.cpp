@@ -11,6 +11,7 @@
 #include <new>
 #include <thread>
 
+#include "blocks.h"
 #include "kernels/cpu_queue.h"
 #include "mpi_heartbeats.h"
 #include "mpi_requests.h"
@@ -23,12 +24,6 @@ constexpr int64_t kStagingBytes = int64_t{4} << 20;  // two slots of one piece f
 
 // Distinct tags, so that pieces of the two halves of an all_reduce cannot be taken for each other.
 enum Tag : int { kData, kSums };
-
-int64_t rows_before(const Blocks& blocks, int rank) {
-  int64_t rows = 0;
-  for (int r = 0; r < rank; ++r) rows += blocks[static_cast<size_t>(r)];
-  return rows;
-}
 
 // A part of something that is summed or handed on piece by piece.
 RowRange piece_of(RowRange whole, int64_t piece, int64_t elements) {

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <thread>
 
+#include "blocks.h"
 #include "comm_cuda.h"
 #include "kernels/comm.h"
 #include "nccl_library.h"
@@ -44,12 +45,6 @@ Result grouped(const Calls& calls) {
   calls(all);
   add(all, library().group_end());
   return all;
-}
-
-int64_t rows_before(const Blocks& blocks, int rank) {
-  int64_t rows = 0;
-  for (int r = 0; r < rank; ++r) rows += blocks[static_cast<size_t>(r)];
-  return rows;
 }
 
 // The ranks of this process.

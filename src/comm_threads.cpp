@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "blocks.h"
 #include "convoy/comm.h"
 #include "thread_group.h"
 
@@ -29,12 +30,6 @@ void sum_ranks(const ThreadGroup& group, int64_t first, int64_t count, float* to
     }
     std::copy_n(total, n, to + at);
   }
-}
-
-int64_t rows_before(const Blocks& blocks, int rank) {
-  int64_t rows = 0;
-  for (int r = 0; r < rank; ++r) rows += blocks[static_cast<size_t>(r)];
-  return rows;
 }
 
 class ThreadCommunicator final : public Communicator {
